@@ -1,0 +1,115 @@
+//! What the runtime outside and the process inside say to each other while a container or exec is made.
+//!
+//! ```text
+//!  outside                                 inside
+//!     │ ◀──────────── Moved (pidfd) ───────── │   only if a second clone was needed
+//!     │ ──────────── Continue ──────────────▶ │   the user namespace has its ids
+//!     │ ◀──────────── RuntimeHooks ────────── │   only if there are such hooks
+//!     │ ──────────── Continue ──────────────▶ │
+//!     │ ◀──────────── Console (terminal) ──── │   only with a terminal
+//!     │ ◀──────────── Ready ───────────────── │
+//!     │ ──────────── Continue ──────────────▶ │   the state is recorded: nothing is lost if the runtime dies now
+//!     │ ◀──────────── end of stream ───────── │   the program is executed, or it waits for `start`
+//! ```
+//!
+//! At any point `Failed` may come instead. If outside dies, inside reads the end of the stream and exits.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use carrack_words::Kind;
+use serde::{Deserialize, Serialize};
+
+use crate::describe::describe;
+use crate::stage::{receive_message, send_message};
+use crate::step::{Doing, StepError};
+
+/// From the process inside.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromInside {
+    /// The process that goes on is another one.
+    Moved {
+        /// Its pid outside.
+        pid: i32,
+    },
+    /// It is time for the hooks that run in the runtime's namespaces.
+    RuntimeHooks,
+    /// The terminal comes along.
+    Console,
+    /// Everything is prepared.
+    Ready,
+    /// It could not be done.
+    Failed {
+        /// Class.
+        kind: Kind,
+        /// The whole chain.
+        message: String,
+    },
+}
+
+/// To the process inside.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToInside {
+    /// What was waited for is done.
+    Continue,
+}
+
+/// The end inside.
+#[derive(Debug)]
+pub struct Inside(UnixStream);
+
+/// The end outside.
+#[derive(Debug)]
+pub struct Outside(UnixStream);
+
+/// Both ends.
+pub fn pair() -> io::Result<(Outside, Inside)> {
+    let (outside, inside) = UnixStream::pair()?;
+    Ok((Outside(outside), Inside(inside)))
+}
+
+impl Inside {
+    /// Tells something, with a handle.
+    pub fn tell(&self, message: &FromInside, handle: Option<BorrowedFd<'_>>) -> Result<(), StepError> {
+        let handles: Vec<_> = handle.into_iter().collect();
+        send_message(&self.0, message, &handles).doing(|| "tell the runtime")
+    }
+
+    /// Waits until the runtime says to go on.
+    pub fn wait(&self) -> Result<(), StepError> {
+        let (ToInside::Continue, _) = receive_message(&self.0).doing(|| "wait for the runtime")?;
+        Ok(())
+    }
+
+    /// Tells the failure. If nobody listens any more, nobody has to know.
+    pub fn fail(&self, error: &StepError) {
+        let message = FromInside::Failed { kind: error.kind(), message: describe(error) };
+        let _ = self.tell(&message, None);
+    }
+}
+
+impl AsFd for Inside {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Outside {
+    /// The next message and its handle; `None` at the end of the stream.
+    pub fn next(&self) -> io::Result<Option<(FromInside, Option<OwnedFd>)>> {
+        match receive_message(&self.0) {
+            Ok((message, handles)) => Ok(Some((message, handles.into_iter().next()))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says to go on. A process inside that has died meanwhile is noticed by the next [`Outside::next`].
+    pub fn go_on(&self) -> io::Result<()> {
+        match send_message(&self.0, &ToInside::Continue, &[]) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,675 @@
+//! Creates a container: the part outside.
+//!
+//! ```text
+//!  read config.json ─▶ plan ─▶ state directory (intent) ─▶ cgroup ─▶ open everything of the host ─▶ clone3
+//!   ─▶ record the process ─▶ serve it until it is ready ─▶ [Pending] ─▶ finish: it may go on
+//! ```
+//!
+//! Until [`Pending::finish`] returns, dropping what is there undoes everything: process, cgroup, state directory.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use carrack_cgroup::{base_device_rules, Group, GroupPath, Host, Layout, Version};
+use carrack_oci_config::{LinuxDeviceCgroup, LinuxIdMapping, LinuxResources, Spec, State, Status};
+use carrack_seccomp::{Arch, KernelSupport, Program};
+use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
+use carrack_sys::mount_attr::Depth;
+use carrack_sys::namespace::{self, Namespaces};
+use carrack_sys::rustix::fs::{CWD, Mode, OFlags, openat};
+use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::process::{DumpableBehavior, Pid, WaitId, WaitIdOptions, set_dumpable_behavior, waitid};
+use carrack_sys::signal;
+use carrack_words::{Kind, ProcessId, Timestamp};
+
+use crate::channel::{self, FromInside, Outside};
+use crate::describe::describe;
+use crate::facts::HostFacts;
+use crate::hook::{HookError, run_all_hooks, run_hooks};
+use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
+use crate::inside::init::{self, InitOrder, Luggage, RootHandle, refuse_listener};
+use crate::inside::mounts::CgroupView;
+use crate::inside::root::Leave;
+use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
+use crate::plan::mount::MountKind;
+use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
+use crate::process_stat;
+use crate::procfs::Procfs;
+use crate::stage::{CreateRequest, NamespaceType};
+use crate::state_dir::{FilterRecord, RECORD_VERSION, Record, StateDir, StateDirError};
+use crate::step::{Doing, StepError};
+
+/// A container could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// config.json cannot be read.
+    #[error("open {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// config.json is no configuration.
+    #[error("parse {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// config.json asks for something wrong.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// A cgroup.
+    #[error("{message}")]
+    Cgroup {
+        /// Class.
+        kind: Kind,
+        /// The whole chain.
+        message: String,
+    },
+    /// A step outside.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A step inside.
+    #[error("{message}")]
+    Inside {
+        /// Class.
+        kind: Kind,
+        /// The whole chain.
+        message: String,
+    },
+    /// The process inside vanished.
+    #[error("the container's first process died before it was ready: {how}")]
+    Died {
+        /// How, as far as known.
+        how: String,
+    },
+}
+
+impl CreateError {
+    /// Its class.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } => crate::step::kind_of_io(source),
+            Self::Parse { .. } => Kind::Invalid,
+            Self::Plan(error) => error.kind(),
+            Self::State(error) => error.kind(),
+            Self::Step(error) => error.kind(),
+            Self::Cgroup { kind, .. } | Self::Inside { kind, .. } => *kind,
+            Self::Died { .. } => Kind::Internal,
+        }
+    }
+}
+
+macro_rules! cgroup_failed {
+    () => {
+        |error| CreateError::Cgroup { kind: error.kind(), message: describe(&error) }
+    };
+}
+
+/// When the user's program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartMode {
+    /// When somebody calls `start`.
+    Wait,
+    /// As soon as everything is recorded.
+    Now,
+}
+
+/// How to create, besides what.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateOptions {
+    /// Whose child the first process becomes.
+    pub child_of: ChildOf,
+    /// When the program runs.
+    pub start: StartMode,
+    /// How the host's tree is left.
+    pub leave: Leave,
+    /// Whether there is somebody to take a terminal.
+    pub terminal: TerminalUse,
+}
+
+/// Whether a terminal has somewhere to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminalUse {
+    /// With or without.
+    Either,
+    /// There is a socket for it, so there must be one.
+    Required,
+    /// Nobody is there to take one.
+    Impossible,
+}
+
+impl TerminalUse {
+    /// Checks it against what the process wants; the words are runc's.
+    pub(crate) fn check(self, has_terminal: bool) -> Result<(), StepError> {
+        let message = match (self, has_terminal) {
+            (Self::Required, false) => "cannot use console socket if runc will not detach or allocate tty",
+            (Self::Impossible, true) => "cannot allocate tty if runc will detach without setting console socket",
+            (Self::Either, _) | (Self::Required, true) | (Self::Impossible, false) => return Ok(()),
+        };
+        Err(StepError::refused(Kind::Invalid, message))
+    }
+}
+
+/// A container that is ready, and held back until [`Pending::finish`].
+#[derive(Debug)]
+pub struct Pending {
+    /// Its first process.
+    pub process: ProcessId,
+    /// Its terminal.
+    pub console: Option<OwnedFd>,
+    /// What was left out or clamped.
+    pub warnings: Vec<String>,
+    /// Its record.
+    pub record: Record,
+    channel: Outside,
+    undo: Undo,
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process.
+    pub process: ProcessId,
+    /// A handle on it.
+    pub pidfd: OwnedFd,
+    /// What is remembered of it.
+    pub record: Record,
+    state: StateDir,
+    group: Group,
+}
+
+impl Created {
+    /// Removes the container after its first process was waited for; what `delete` does, without looking everything up again. Returns the failures
+    /// of poststop hooks, which only warn.
+    pub fn delete_ended(self) -> Result<Vec<HookError>, CreateError> {
+        let Self { record, state, group, .. } = self;
+        // With its first process a pid namespace ends, and all others in it. Without one, they go on.
+        if !Namespaces::from_bits(record.namespaces).contains(Namespaces::PID) {
+            group.kill_all().map_err(cgroup_failed!())?;
+        }
+        group.remove(REMOVE_PATIENCE).map_err(cgroup_failed!())?;
+        let stopped = State { status: Status::Stopped, ..hook_state(&record) };
+        let failures = run_all_hooks("poststop", &record.poststop, &stopped, &record.bundle);
+        state.remove()?;
+        Ok(failures)
+    }
+}
+
+/// How long a group may stay busy after its last process was killed.
+pub(crate) const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What exists so far of a container; dropped, it is undone.
+#[derive(Debug)]
+struct Undo {
+    state: Option<StateDir>,
+    group: Option<Group>,
+    init: Option<OwnedFd>,
+}
+
+impl Undo {
+    fn state(&self) -> &StateDir {
+        self.state.as_ref().expect("it is set when an Undo is made, and taken only by its end")
+    }
+
+    /// Nothing is undone any more; what exists is handed over.
+    fn disarm(mut self) -> Option<(StateDir, Group, OwnedFd)> {
+        Some((self.state.take()?, self.group.take()?, self.init.take()?))
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // Each step goes on after a failure: what is left is found again by `delete`, as the state directory goes last.
+        if let Some(init) = &self.init {
+            let _ = signal::send(init.as_fd(), 9);
+            wait_dead(init);
+        }
+        let mut is_clean = true;
+        if let Some(group) = &self.group {
+            is_clean = group.remove(REMOVE_PATIENCE).is_ok();
+        }
+        if let (Some(state), true) = (&self.state, is_clean) {
+            let _ = state.remove();
+        }
+    }
+}
+
+/// Waits until a killed process is dead; if it is our child, for good.
+fn wait_dead(pidfd: &OwnedFd) {
+    match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        Ok(_) => {}
+        // Not our child: the handle becomes readable when it has ended.
+        Err(_) => {
+            use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout));
+        }
+    }
+}
+
+/// Creates a container up to the point where its program could run.
+pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<Pending, CreateError> {
+    let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
+    let spec = read_spec(&request.bundle)?;
+    let oci_version = spec.oci_version.clone();
+    let plan_request =
+        PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
+    let plan = Plan::new(spec, plan_request, &facts)?;
+    options.terminal.check(plan.process.terminal.is_some())?;
+    let filter = compile_filter(&plan)?;
+    let host = Host::probe().map_err(cgroup_failed!())?;
+    let group_path = plan_group_path(&plan, request)?;
+    let group_plan = host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
+    let sources = open_sources(&plan)?;
+    let root = open_root(&plan.root.source)?;
+
+    let state = StateDir::create(&request.state_root, &request.id)?;
+    let mut undo = Undo { state: Some(state), group: None, init: None };
+    let intended = host.open(&group_path);
+    let mut record = Record {
+        version: RECORD_VERSION,
+        oci_version,
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: rootfs_path(&plan, &request.bundle),
+        created: Timestamp::now(),
+        annotations: plan.annotations.clone(),
+        cgroups: intended.paths(),
+        init: None,
+        namespaces: plan.namespaces.own().bits(),
+        filter: filter.as_ref().map(record_filter),
+        new_keyring: !request.no_new_keyring,
+        poststart: plan.hooks.poststart.clone(),
+        poststop: plan.hooks.poststop.clone(),
+    };
+    undo.state().write_first(&record)?;
+    let group = host.create(&group_plan).map_err(cgroup_failed!())?;
+    record.cgroups = group.paths();
+    let enter = group.enter_handles().map_err(cgroup_failed!())?;
+    let view = cgroup_view(&host, &group);
+    undo.group = Some(group);
+    let start_socket = match options.start {
+        StartMode::Wait => Some(UnixListener::bind(undo.state().start_socket()).doing(|| "make the start socket")?),
+        StartMode::Now => None,
+    };
+
+    let procfs = Procfs::open_host().doing(|| "open /proc")?;
+    let joins = open_joins(&plan)?;
+    let (outside, inside) = channel::pair().doing(|| "make a socket pair")?;
+    let mut namespace_of_children = ChildNamespaces::prepare(&plan, &joins)?;
+    let hook_state = hook_state(&record);
+    let keyring = keyring_name(request.id.as_str());
+    let order = InitOrder {
+        plan: &plan,
+        cgroup_view: view.as_ref(),
+        filter: filter.as_ref(),
+        state: &hook_state,
+        bundle: &request.bundle,
+        inherited: Inherited { ignored_signals: facts.ignored_signals, bounding: bounding_inside(&plan, &facts) },
+        leave: options.leave,
+        keyring: (!request.no_new_keyring).then_some(keyring.as_c_str()),
+        preserve_fds: request.preserve_fds,
+    };
+    // Nothing in the container may look into this process or its copies (CVE-2016-9962); exec ends it.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "become non-dumpable")?;
+    let joins_user = plan.namespaces.joins(NamespaceType::User);
+    let new = plan.namespaces.new.without(Namespaces::CGROUP).without(Namespaces::TIME);
+    let clone = CloneRequest {
+        // With a joined user namespace, the process makes them itself once it is in it.
+        new: if joins_user { Namespaces::empty() } else { new },
+        child_of: if joins_user { ChildOf::Caller } else { options.child_of },
+        into_cgroup: enter.unified(),
+    };
+    let cloned = clone3(&clone).doing(|| "create the container's namespaces")?;
+    let Cloned::Parent { pid, pidfd } = cloned else {
+        drop(outside);
+        let luggage =
+            Luggage { root, sources, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
+        init::run(&order, luggage)
+    };
+    undo.init = Some(pidfd);
+    namespace_of_children.restore()?;
+    drop((inside, root, sources, joins, start_socket, enter));
+
+    let mut served = Served { pid, console: None, warnings: plan.process.warnings.clone() };
+    if plan.namespaces.new.contains(Namespaces::USER) {
+        map_users(&procfs, pid, &plan)?;
+        raise_limits(pid, &plan.process.limits)?;
+        outside.go_on().doing(|| "talk to the container")?;
+    }
+    if joins_user {
+        serve_move(&outside, &mut undo, &mut served)?;
+    }
+    if let Some(score) = plan.process.oom_score_adj {
+        served.warnings.extend(set_oom_score(&procfs, served.pid, score)?);
+    }
+    let process = process_stat::identify(served.pid)
+        .doing(|| "read the start time of the container")?
+        .ok_or_else(|| CreateError::Died { how: "no such process".into() })?;
+    record.init = Some(process);
+    undo.state().write(&record)?;
+    serve(&outside, &plan, &hook_state, &request.bundle, &undo, &mut served)?;
+    let Served { console, warnings, .. } = served;
+    Ok(Pending { process, console, warnings, record, channel: outside, undo })
+}
+
+struct Served {
+    pid: i32,
+    console: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+impl Pending {
+    /// Lets the process go on. Returns when it waits for `start`, or with [`StartMode::Now`] when the program is executed, or says
+    /// why it is not.
+    pub fn finish(self) -> Result<Created, CreateError> {
+        let Self { process, channel, undo, record, .. } = self;
+        channel.go_on().doing(|| "talk to the container")?;
+        // The end of the stream is the exec, which closes the handle, or the process giving the handle up to wait for `start`.
+        match channel.next().doing(|| "hear from the container")? {
+            Some((FromInside::Failed { kind, message }, _)) => return Err(CreateError::Inside { kind, message }),
+            Some((other, _)) => return Err(unexpected(&other)),
+            None => {}
+        }
+        undo.state().unlock()?;
+        let (state, group, pidfd) = undo.disarm().ok_or_else(|| CreateError::Died { how: "no handle".into() })?;
+        Ok(Created { process, pidfd, record, state, group })
+    }
+
+    /// A handle on the first process.
+    pub fn pidfd(&self) -> Option<&OwnedFd> {
+        self.undo.init.as_ref()
+    }
+}
+
+fn unexpected(message: &FromInside) -> CreateError {
+    StepError::refused(Kind::Internal, format!("unexpected message from the container: {message:?}")).into()
+}
+
+fn serve_move(outside: &Outside, undo: &mut Undo, served: &mut Served) -> Result<(), CreateError> {
+    match outside.next().doing(|| "hear from the container")? {
+        Some((FromInside::Moved { pid }, Some(pidfd))) => {
+            // The first process has done its work; it is ours to wait for.
+            if let Some(first) = undo.init.replace(pidfd) {
+                wait_dead(&first);
+            }
+            served.pid = pid;
+            Ok(())
+        }
+        Some((FromInside::Failed { kind, message }, _)) => Err(CreateError::Inside { kind, message }),
+        Some((other, _)) => Err(unexpected(&other)),
+        None => Err(died(undo)),
+    }
+}
+
+fn serve(
+    outside: &Outside,
+    plan: &Plan,
+    state: &State,
+    bundle: &Path,
+    undo: &Undo,
+    served: &mut Served,
+) -> Result<(), CreateError> {
+    loop {
+        match outside.next().doing(|| "hear from the container")? {
+            Some((FromInside::Ready, _)) => return Ok(()),
+            Some((FromInside::Console, Some(console))) => served.console = Some(console),
+            Some((FromInside::RuntimeHooks, _)) => {
+                let state = State { pid: served.pid, ..state.clone() };
+                run_hooks("prestart", &plan.hooks.prestart, &state, bundle).map_err(StepError::from)?;
+                run_hooks("createRuntime", &plan.hooks.create_runtime, &state, bundle).map_err(StepError::from)?;
+                outside.go_on().doing(|| "talk to the container")?;
+            }
+            Some((FromInside::Failed { kind, message }, _)) => return Err(CreateError::Inside { kind, message }),
+            Some((other, _)) => return Err(unexpected(&other)),
+            None => return Err(died(undo)),
+        }
+    }
+}
+
+/// How the first process ended, if it is our child; a memory limit that is too small for the runtime itself shows here.
+fn died(undo: &Undo) -> CreateError {
+    let status = undo.init.as_ref().and_then(|init| {
+        waitid(WaitId::PidFd(init.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).ok().flatten()
+    });
+    let how = match status.map(|status| (status.exit_status(), status.terminating_signal())) {
+        Some((Some(code), _)) => format!("exit status {code}"),
+        Some((_, Some(9))) => "killed, perhaps because the memory limit is too low".to_owned(),
+        Some((_, Some(signal))) => format!("signal {signal}"),
+        _ => "reason unknown".to_owned(),
+    };
+    CreateError::Died { how }
+}
+
+fn read_spec(bundle: &Path) -> Result<Spec, CreateError> {
+    let path = bundle.join("config.json");
+    match fs::read(&path) {
+        Ok(text) => Spec::from_json(&text).map_err(|source| CreateError::Parse { path, source }),
+        Err(source) => Err(CreateError::Read { path, source }),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const HOST_ARCH: Arch = Arch::X86_64;
+#[cfg(target_arch = "aarch64")]
+const HOST_ARCH: Arch = Arch::Aarch64;
+
+fn compile_filter(plan: &Plan) -> Result<Option<Program>, CreateError> {
+    let Some(profile) = &plan.seccomp else { return Ok(None) };
+    let program = carrack_seccomp::compile(profile, HOST_ARCH, &KernelSupport::probe())
+        .map_err(|error| StepError::refused(error.kind(), format!("seccomp: {}", describe(&error))))?;
+    refuse_listener(&program)?;
+    Ok(Some(program))
+}
+
+fn record_filter(program: &Program) -> FilterRecord {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(program.filter.len() * 16);
+    for one in &program.filter {
+        write!(text, "{:04x}{:02x}{:02x}{:08x}", one.code, one.jt, one.jf, one.k).expect("writing to a String cannot fail");
+    }
+    FilterRecord { flags: program.flags, program: text }
+}
+
+/// runc's rule: where nothing is said, a group of the container's name next to our own.
+fn plan_group_path(plan: &Plan, request: &CreateRequest) -> Result<GroupPath, CreateError> {
+    let text = if plan.cgroups_path.is_empty() { request.id.as_str() } else { &plan.cgroups_path };
+    GroupPath::parse(text).map_err(cgroup_failed!())
+}
+
+/// Devices are denied unless a rule allows them, and every container may make nodes and use the ones that it always has.
+fn resources_with_base_devices(resources: &LinuxResources) -> LinuxResources {
+    let mut resources = resources.clone();
+    if resources.devices.is_empty() {
+        resources.devices.push(LinuxDeviceCgroup { allow: false, access: "rwm".into(), ..LinuxDeviceCgroup::default() });
+    }
+    resources.devices.extend(base_device_rules());
+    resources
+}
+
+fn rootfs_path(plan: &Plan, bundle: &Path) -> PathBuf {
+    match &plan.root.source {
+        RootSource::Directory(path) => path.clone(),
+        RootSource::Overlay { .. } => bundle.join("rootfs"),
+    }
+}
+
+fn cgroup_view(host: &Host, group: &Group) -> Option<CgroupView> {
+    match host.layout() {
+        Layout::V2 => Some(CgroupView::Unified),
+        Layout::V1 | Layout::Hybrid => {
+            let paths = group.paths();
+            let separate = host.facts().hierarchies.iter().filter(|hierarchy| hierarchy.version == Version::V1);
+            let named = separate.filter_map(|hierarchy| {
+                let name = hierarchy.mount_point.file_name()?.to_str()?.to_owned();
+                Some((name, paths.get(hierarchy.controllers.first()?)?.clone()))
+            });
+            Some(CgroupView::Separate(named.collect()))
+        }
+    }
+}
+
+/// The session keyring's name is runc's, since people look for it.
+pub fn keyring_name(id: &str) -> CString {
+    CString::new(format!("_ses.{id}")).expect("an id has no zero byte")
+}
+
+/// What hooks are told.
+pub fn hook_state(record: &Record) -> State {
+    State {
+        oci_version: record.oci_version.clone(),
+        id: record.id.to_string(),
+        pid: 0,
+        status: Status::Creating,
+        bundle: record.bundle.display().to_string(),
+        rootfs: String::new(),
+        created: String::new(),
+        annotations: record.annotations.clone(),
+        owner: None,
+    }
+}
+
+/// In a new user namespace a process has every capability that exists, in its bounding set too.
+fn bounding_inside(plan: &Plan, facts: &HostFacts) -> u64 {
+    if plan.namespaces.has_user() { crate::plan::capability::KNOWN } else { facts.bounding }
+}
+
+fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, StepError> {
+    plan.mounts
+        .iter()
+        .map(|step| match &step.what {
+            MountKind::Bind { mappings: Some(_), .. } => {
+                let message = format!("mount {}: mapped ids are not supported here", step.destination);
+                Err(StepError::refused(Kind::Unsupported, message))
+            }
+            MountKind::Bind { source, depth, mappings: None } => mounting::clone_host_tree(source, *depth)
+                .doing(|| format!("error mounting {:?} to rootfs at {:?}", source.display().to_string(), step.destination))
+                .map(Some),
+            MountKind::FileSystem { .. } | MountKind::Cgroups => Ok(None),
+        })
+        .collect()
+}
+
+fn open_root(source: &RootSource) -> Result<RootHandle, StepError> {
+    match source {
+        RootSource::Directory(path) => {
+            let tree = mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))?;
+            Ok(RootHandle::Mount(tree))
+        }
+        RootSource::Overlay { lowers, upper, work } => open_overlay(lowers, upper, work),
+    }
+}
+
+/// Layers one by one where the kernel takes them so (Linux 6.5), else all in one value if it is short enough, else by the old call, inside.
+fn open_overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<RootHandle, StepError> {
+    let failed = || format!("mount an overlay of {} layers below {}", lowers.len(), upper.display());
+    let open = |path: &Path| {
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open layer {}", path.display()))
+    };
+    let layers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    // By their handles: no path is too long then, and none has a character that overlayfs would take for a separator.
+    let names: Vec<_> = layers.iter().map(|layer| carrack_rooted::path_of(layer).display().to_string()).collect();
+    let (upper, work) = (open(upper)?, open(work)?);
+    let [upper_name, work_name] = [&upper, &work].map(|one| carrack_rooted::path_of(one).display().to_string());
+    let together = names.join(":");
+    let file_system = FileSystem::open("overlay").doing(failed)?;
+    file_system.set("source", "overlay").doing(failed)?;
+    let one_by_one = names.iter().try_for_each(|name| file_system.set("lowerdir+", name));
+    let file_system = match one_by_one {
+        Ok(()) => file_system,
+        Err(_) if together.len() <= MAX_VALUE_BYTES => {
+            let file_system = FileSystem::open("overlay").doing(failed)?;
+            file_system.set("source", "overlay").doing(failed)?;
+            file_system.set("lowerdir", &together).doing(failed)?;
+            file_system
+        }
+        Err(_) => {
+            let data = vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
+            let place = open(&lowers[0])?;
+            let layers = layers.into_iter().chain([upper, work]).collect();
+            return Ok(RootHandle::OverlayByPath { data, place, layers });
+        }
+    };
+    file_system.set("upperdir", &upper_name).doing(failed)?;
+    file_system.set("workdir", &work_name).doing(failed)?;
+    Ok(RootHandle::Mount(file_system.mount(0).doing(failed)?))
+}
+
+fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {
+    plan.namespaces
+        .join
+        .iter()
+        .map(|(kind, path)| {
+            let handle = openat(CWD, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+                .doing(|| format!("open {} namespace {}", kind.name(), path.display()))?;
+            Ok((*kind, handle))
+        })
+        .collect()
+}
+
+/// Namespaces that a process gives to its children instead of entering them itself: pid, if joined, and time, if new.
+pub(crate) struct ChildNamespaces {
+    own_pid: Option<OwnedFd>,
+}
+
+impl ChildNamespaces {
+    fn prepare(plan: &Plan, joins: &[(NamespaceType, OwnedFd)]) -> Result<Self, StepError> {
+        if plan.namespaces.new.contains(Namespaces::TIME) {
+            namespace::unshare(Namespaces::TIME).doing(|| "create a time namespace")?;
+            if !plan.namespaces.time_offsets.is_empty() {
+                fs::write("/proc/self/timens_offsets", &plan.namespaces.time_offsets).doing(|| "set the time offsets")?;
+            }
+        }
+        let Some((_, pid)) = joins.iter().find(|(kind, _)| *kind == NamespaceType::Pid) else {
+            return Ok(Self { own_pid: None });
+        };
+        Self::give_pid(pid.as_fd())
+    }
+
+    /// Children are born in this pid namespace until [`Self::restore`].
+    pub(crate) fn give_pid(pid: std::os::fd::BorrowedFd<'_>) -> Result<Self, StepError> {
+        let own = fs::File::open("/proc/self/ns/pid").doing(|| "open the own pid namespace")?;
+        namespace::join(pid, Namespaces::PID).doing(|| "join the pid namespace")?;
+        Ok(Self { own_pid: Some(own.into()) })
+    }
+
+    /// The same for the pid namespace of a process, if it has one of its own.
+    pub(crate) fn give_pid_of(process: std::os::fd::BorrowedFd<'_>, own: Namespaces) -> Result<Self, StepError> {
+        if own.contains(Namespaces::PID) { Self::give_pid(process) } else { Ok(Self { own_pid: None }) }
+    }
+
+    /// Hooks and whatever else is started later belong to the host.
+    pub(crate) fn restore(&mut self) -> Result<(), StepError> {
+        match self.own_pid.take() {
+            Some(own) => namespace::join(own.as_fd(), Namespaces::PID).doing(|| "return to the own pid namespace"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives ids to a new user namespace (user_namespaces(7)).
+fn map_users(procfs: &Procfs, pid: i32, plan: &Plan) -> Result<(), StepError> {
+    let lines = |mappings: &[LinuxIdMapping]| -> String {
+        mappings.iter().map(|one| format!("{} {} {}\n", one.container_id, one.host_id, one.size)).collect()
+    };
+    procfs.write(&format!("{pid}/uid_map"), &lines(&plan.namespaces.users)).doing(|| "write the uid mappings")?;
+    procfs.write(&format!("{pid}/gid_map"), &lines(&plan.namespaces.groups)).doing(|| "write the gid mappings")
+}
+
+/// A pid as rustix wants it.
+pub fn pid_of(process: ProcessId) -> Result<Pid, StepError> {
+    Pid::from_raw(process.pid).ok_or_else(|| Errno::SRCH).doing(|| format!("find process {}", process.pid))
+}

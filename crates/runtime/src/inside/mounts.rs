@@ -1,0 +1,263 @@
+//! Carries out [`MountStep`]s, in the container's mount namespace, before the root is changed.
+//!
+//! A destination is resolved by handle inside the root and mounted on by handle, so that no link or rename leads outside (CVE-2021-30465).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use carrack_rooted::{Root, path_of};
+use carrack_sys::mount_attr::{Depth, MountAttr};
+use carrack_sys::rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat};
+use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::mount::{MountFlags, mount};
+use carrack_words::Kind;
+
+use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
+use crate::plan::mount::{MountKind, MountStep};
+use crate::plan::mount_option::{MountOptions, SLAVE};
+use crate::step::{Doing, StepError};
+
+const PROC_MAGIC: i64 = 0x9fa0;
+/// Files of procfs that something may be bound over: they only inform (lxcfs provides them).
+const PROC_FILES: [&str; 10] = [
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg", "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+];
+
+/// How the container's cgroups can be shown to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CgroupView {
+    /// The unified hierarchy.
+    Unified,
+    /// Hierarchies of version 1: the name of each under `/sys/fs/cgroup`, and the container's directory in it on the host.
+    Separate(Vec<(String, PathBuf)>),
+}
+
+/// What mounting hands on.
+#[derive(Debug, Default)]
+pub struct Mounted {
+    /// File systems that become read-only when all mounts are made.
+    pub readonly_later: Vec<OwnedFd>,
+    /// The container's own devpts.
+    pub devpts: Option<OwnedFd>,
+}
+
+/// Makes all mounts. `sources` holds the tree of each bind mount, taken on the host, at the number of its step.
+pub fn apply_mounts(
+    root: &Root,
+    steps: &[MountStep],
+    mut sources: Vec<Option<OwnedFd>>,
+    cgroups: Option<&CgroupView>,
+) -> Result<Mounted, StepError> {
+    let mut mounted = Mounted::default();
+    for (index, step) in steps.iter().enumerate() {
+        match &step.what {
+            MountKind::Bind { .. } => {
+                let tree = sources[index].take().ok_or_else(|| {
+                    StepError::refused(Kind::Internal, format!("mount {}: its source was not opened", step.destination))
+                })?;
+                apply_bind(root, step, &tree)?;
+            }
+            MountKind::FileSystem { kind, source } => apply_file_system(root, step, kind, source, &mut mounted)?,
+            MountKind::Cgroups => apply_cgroups(root, step, cgroups, &mut mounted)?,
+        }
+    }
+    Ok(mounted)
+}
+
+fn mounting_failed(step: &MountStep, source: &str) -> String {
+    format!("error mounting {source:?} to rootfs at {:?}", step.destination)
+}
+
+fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepError> {
+    let MountKind::Bind { source, .. } = &step.what else { return Ok(()) };
+    let failed = || mounting_failed(step, &source.display().to_string());
+    let is_directory = file_type(&fstat(tree).doing(failed)?) == FileType::Directory;
+    let target = if is_directory {
+        root.create_dir_all(&step.destination, 0o755)?
+    } else {
+        root.create_file(&step.destination, 0o644)?
+    };
+    if fstatfs(&target).doing(failed)?.f_type as i64 == PROC_MAGIC && !PROC_FILES.contains(&step.destination.as_str()) {
+        let message = format!("{}: {:?} cannot be mounted because it is inside /proc", failed(), step.destination);
+        return Err(StepError::refused(Kind::Invalid, message));
+    }
+    mounting::attach(tree, &target).doing(failed)?;
+    apply_options(tree, &step.options, true).doing(failed)
+}
+
+/// Attributes and propagation, after attaching. A bind mount that says nothing about propagation gets events of the host and sends none, as with
+/// existing runtimes.
+fn apply_options(tree: &OwnedFd, options: &MountOptions, is_bind: bool) -> std::io::Result<()> {
+    if is_bind && options.propagation.is_empty() {
+        mounting::change(tree.as_fd(), Depth::All, MountAttr { propagation: SLAVE, ..MountAttr::default() })?;
+    }
+    for &(propagation, depth) in &options.propagation {
+        mounting::change(tree.as_fd(), depth, MountAttr { propagation, ..MountAttr::default() })?;
+    }
+    if is_bind && (options.attr.set != 0 || options.attr.clear != 0) {
+        mounting::change(tree.as_fd(), Depth::One, options.attr)?;
+    }
+    if options.recursive != MountAttr::default() {
+        mounting::change(tree.as_fd(), Depth::All, options.recursive)?;
+    }
+    Ok(())
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+fn apply_file_system(
+    root: &Root,
+    step: &MountStep,
+    kind: &str,
+    source: &str,
+    mounted: &mut Mounted,
+) -> Result<(), StepError> {
+    let failed = || mounting_failed(step, source);
+    let existing = match root.resolve_last(&step.destination) {
+        Ok(handle) => Some(statat(&handle, "", AtFlags::EMPTY_PATH).doing(failed)?),
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error.into()),
+    };
+    // Behind a link, `/proc` could be a directory of the image full of forged files.
+    if matches!(kind, "proc" | "sysfs") && existing.is_some_and(|stat| file_type(&stat) != FileType::Directory) {
+        let message = format!("filesystem {kind:?} must be mounted on ordinary directory");
+        return Err(StepError::refused(Kind::Invalid, message));
+    }
+    let target = root.create_dir_all(&step.destination, 0o755)?;
+    let mut data = step.options.data.clone();
+    let is_tmpfs = kind == "tmpfs";
+    // A tmpfs takes over the mode of the directory that it covers; images count on that for /tmp.
+    if is_tmpfs && existing.is_some() && !data.iter().any(|one| one.starts_with("mode=")) {
+        let below = statat(&target, "", AtFlags::EMPTY_PATH).doing(failed)?;
+        data.push(format!("mode={:o}", below.st_mode & 0o7777));
+    }
+    let is_readonly = step.options.attr.set & MountAttr::RDONLY != 0;
+    let mut attributes = step.options.attr.set;
+    if is_tmpfs {
+        // Later mounts may need directories in it.
+        attributes &= !MountAttr::RDONLY;
+    }
+    if data.iter().any(|one| one.len() > MAX_VALUE_BYTES) {
+        let handle = mount_by_path(&target, kind, source, &data, attributes).doing(failed)?;
+        apply_options(&handle, &step.options, false).doing(failed)?;
+        return Ok(());
+    }
+    let file_system = FileSystem::open(kind).doing(failed)?;
+    file_system.set("source", source).doing(failed)?;
+    for flag in &step.options.flags {
+        file_system.set_flag(flag).doing(failed)?;
+    }
+    if is_readonly && !is_tmpfs {
+        file_system.set_flag("ro").doing(failed)?;
+    }
+    for one in &data {
+        match one.split_once('=') {
+            Some((key, value)) => file_system.set(key, value).doing(failed)?,
+            None => file_system.set_flag(one).doing(failed)?,
+        }
+    }
+    let handle = file_system.mount(attributes).doing(failed)?;
+    mounting::attach(&handle, &target).doing(failed)?;
+    apply_options(&handle, &step.options, false).doing(failed)?;
+    if kind == "devpts" && step.destination.trim_end_matches('/') == "/dev/pts" {
+        mounted.devpts = Some(handle);
+    } else if is_tmpfs && is_readonly {
+        mounted.readonly_later.push(handle);
+    }
+    Ok(())
+}
+
+/// For data too long for fsconfig(2), such as an overlay of many layers: the old call, on a handle's path in the host's procfs.
+pub fn mount_by_path(
+    target: &OwnedFd,
+    kind: &str,
+    source: &str,
+    data: &[String],
+    attributes: u64,
+) -> std::io::Result<OwnedFd> {
+    let mut flags = MountFlags::empty();
+    for (bit, flag) in [
+        (MountAttr::RDONLY, MountFlags::RDONLY),
+        (MountAttr::NOSUID, MountFlags::NOSUID),
+        (MountAttr::NODEV, MountFlags::NODEV),
+        (MountAttr::NOEXEC, MountFlags::NOEXEC),
+        (MountAttr::NODIRATIME, MountFlags::NODIRATIME),
+    ] {
+        if attributes & bit != 0 {
+            flags |= flag;
+        }
+    }
+    match attributes & MountAttr::ATIME {
+        MountAttr::NOATIME => flags |= MountFlags::NOATIME,
+        MountAttr::STRICTATIME => flags |= MountFlags::STRICTATIME,
+        _ => flags |= MountFlags::RELATIME,
+    }
+    let data = std::ffi::CString::new(data.join(",")).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    mount(source, path_of(target), kind, flags, data.as_c_str())?;
+    // `target` is below the new mount now; its path is not, since opening follows what is mounted there.
+    Ok(openat(CWD, path_of(target), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn apply_cgroups(
+    root: &Root,
+    step: &MountStep,
+    view: Option<&CgroupView>,
+    mounted: &mut Mounted,
+) -> Result<(), StepError> {
+    let failed = || mounting_failed(step, "cgroup");
+    let target = root.create_dir_all(&step.destination, 0o755)?;
+    match view {
+        None => Err(StepError::refused(Kind::Unsupported, format!("{}: this host has no cgroups", failed()))),
+        Some(CgroupView::Unified) => {
+            let file_system = FileSystem::open("cgroup2").doing(failed)?;
+            file_system.set("source", "cgroup").doing(failed)?;
+            let handle = file_system.mount(step.options.attr.set).doing(failed)?;
+            mounting::attach(&handle, &target).doing(failed)?;
+            apply_options(&handle, &step.options, false).doing(failed)
+        }
+        Some(CgroupView::Separate(hierarchies)) => {
+            let tmpfs = FileSystem::open("tmpfs").doing(failed)?;
+            tmpfs.set("source", "tmpfs").doing(failed)?;
+            tmpfs.set("mode", "755").doing(failed)?;
+            let parent = tmpfs.mount(step.options.attr.set & !MountAttr::RDONLY).doing(failed)?;
+            mounting::attach(&parent, &target).doing(failed)?;
+            for (name, directory) in hierarchies {
+                bind_hierarchy(&parent, name, directory, step)?;
+            }
+            if step.options.attr.set & MountAttr::RDONLY != 0 {
+                mounted.readonly_later.push(parent);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Binds the container's own directory of one hierarchy: with or without a cgroup namespace that is all it may see of it.
+fn bind_hierarchy(parent: &OwnedFd, name: &str, directory: &Path, step: &MountStep) -> Result<(), StepError> {
+    let failed = || mounting_failed(step, &directory.display().to_string());
+    mkdirat(parent, name, Mode::from(0o755)).doing(failed)?;
+    let target = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(failed)?;
+    let tree = mounting::clone_host_tree(directory, Depth::One).doing(failed)?;
+    mounting::attach(&tree, &target).doing(failed)?;
+    mounting::change(tree.as_fd(), Depth::One, MountAttr { propagation: SLAVE, ..step.options.attr }).doing(failed)?;
+    // Programs look for each controller by its own name.
+    for controller in name.split(',').filter(|controller| *controller != name) {
+        match symlinkat(name, parent, controller) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).doing(failed),
+        }
+    }
+    Ok(())
+}
+
+/// Makes read-only what had to wait until all mounts were made.
+pub fn finish_readonly(mounted: &Mounted) -> Result<(), StepError> {
+    for handle in &mounted.readonly_later {
+        mounting::change(handle.as_fd(), Depth::One, MountAttr { set: MountAttr::RDONLY, ..MountAttr::default() })
+            .doing(|| "make a tmpfs read-only")?;
+    }
+    Ok(())
+}

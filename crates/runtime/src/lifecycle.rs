@@ -1,0 +1,365 @@
+//! The verbs after `create`: start, kill, pause, resume, delete.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use carrack_cgroup::Group;
+use carrack_oci_config::Status;
+use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::process::{PidfdFlags, pidfd_open};
+use carrack_sys::signal;
+use carrack_words::{ContainerId, Kind, ProcessId};
+
+use crate::channel::FromInside;
+use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
+use crate::describe::describe;
+use crate::hook::{HookError, run_all_hooks, run_hooks};
+use crate::process_stat;
+use crate::stage::receive_message;
+use crate::state::{group_of, status_of};
+use crate::state_dir::{Record, StateDir, StateDirError};
+use crate::step::{Doing, StepError};
+
+/// `start` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// The container's state does not allow it.
+    #[error("{message}")]
+    WrongState {
+        /// What is wrong.
+        message: String,
+    },
+    /// A step outside.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The program could not be executed, or a hook inside failed.
+    #[error("{message}")]
+    Inside {
+        /// Class.
+        kind: Kind,
+        /// The whole chain.
+        message: String,
+    },
+}
+
+impl StartError {
+    /// Its class.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::State(error) => error.kind(),
+            Self::WrongState { .. } => Kind::Precondition,
+            Self::Step(error) => error.kind(),
+            Self::Inside { kind, .. } => *kind,
+        }
+    }
+}
+
+fn record_of(directory: &StateDir) -> Result<Record, StateDirError> {
+    directory.read()?.ok_or_else(|| StateDirError::NotFound { id: directory.id().clone() })
+}
+
+/// Runs the program of a created container. Returns when it is executed, or tells why it is not; then the container is stopped.
+pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
+    let directory = StateDir::open_locked(state_root, id)?;
+    let record = record_of(&directory)?;
+    let wrong = |message: String| Err(StartError::WrongState { message });
+    match status_of(&directory, &record, None)? {
+        Status::Created => {}
+        Status::Stopped => return wrong("cannot start a container that has stopped".into()),
+        Status::Running | Status::Paused => return wrong("cannot start an already running container".into()),
+        Status::Creating => return wrong("cannot start a container in the creating state".into()),
+    }
+    let mut connection = match UnixStream::connect(directory.start_socket()) {
+        Ok(connection) => connection,
+        // The last `start` died between the exec and removing the socket.
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            directory.remove_start_socket()?;
+            return wrong("cannot start an already running container".into());
+        }
+        Err(error) => return Err(error).doing(|| "connect to the container's first process").map_err(Into::into),
+    };
+    connection.write_all(b"s").doing(|| "tell the container to start")?;
+    let answer = receive_message::<FromInside>(&connection);
+    directory.remove_start_socket()?;
+    match answer {
+        Ok((FromInside::Failed { kind, message }, _)) => Err(StartError::Inside { kind, message }),
+        Ok((other, _)) => wrong(format!("unexpected message from the container: {other:?}")),
+        // The handle is closed by the exec.
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) => {
+            run_poststart(&record)
+        }
+        Err(error) => Err(error).doing(|| "hear from the container").map_err(Into::into),
+    }
+}
+
+/// Runs the poststart hooks; if one fails the container is killed, as with existing runtimes.
+pub fn run_poststart(record: &Record) -> Result<(), StartError> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let pid = record.init.map_or(0, |init| init.pid);
+    let state = carrack_oci_config::State { pid, status: Status::Running, ..hook_state(record) };
+    run_hooks("poststart", &record.poststart, &state, &record.bundle).map_err(|error| {
+        if let Some(init) = record.init {
+            // The hook's failure is what is told.
+            let _ = send(init, 9);
+        }
+        StepError::from(error).into()
+    })
+}
+
+/// Whom a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillScope {
+    /// The first process.
+    Init,
+    /// Every process of the container's cgroup.
+    All,
+}
+
+/// `kill`, `pause` or `resume` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// The container does not run.
+    #[error("container not running")]
+    NotRunning,
+    /// The container is not paused.
+    #[error("container not paused")]
+    NotPaused,
+    /// The container cannot be paused now.
+    #[error("container not running or created: {status}")]
+    NotPausable {
+        /// Where it is in its life.
+        status: Status,
+    },
+    /// A step.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+impl SignalError {
+    /// Its class.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::State(error) => error.kind(),
+            Self::NotRunning | Self::NotPaused | Self::NotPausable { .. } => Kind::Precondition,
+            Self::Step(error) => error.kind(),
+        }
+    }
+}
+
+/// Sends a signal to a process if it is still that one.
+fn send(process: ProcessId, number: i32) -> Result<(), SignalError> {
+    let handle = match pidfd_open(pid_of(process)?, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Err(SignalError::NotRunning),
+        other => other.doing(|| "open the container's first process")?,
+    };
+    if !process_stat::is_alive(process).doing(|| "look at the container's first process")? {
+        return Err(SignalError::NotRunning);
+    }
+    match signal::send(handle.as_fd(), number) {
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(SignalError::NotRunning),
+        other => Ok(other.doing(|| format!("send signal {number} to the container's first process"))?),
+    }
+}
+
+fn cgroup_step<E: std::error::Error + 'static>(kind: impl Fn(&E) -> Kind) -> impl Fn(E) -> StepError {
+    move |error| StepError::refused(kind(&error), describe(&error))
+}
+
+/// Sends a signal. Of a stopped container, only [`KillScope::All`] is fine: there is nobody left.
+///
+/// A container without a pid namespace of its own does not end with its first process, so SIGKILL goes to all of it.
+pub fn kill(state_root: &Path, id: &ContainerId, number: i32, scope: KillScope) -> Result<(), SignalError> {
+    let directory = StateDir::open(state_root, id)?;
+    let record = record_of(&directory)?;
+    let own = carrack_sys::namespace::Namespaces::from_bits(record.namespaces);
+    let ends_together = own.contains(carrack_sys::namespace::Namespaces::PID);
+    if scope == KillScope::All {
+        return kill_group(&group_of(&record)?, number);
+    }
+    let Some(init) = record.init else { return Err(SignalError::NotRunning) };
+    if number == 9 && !ends_together && process_stat::is_alive(init).doing(|| "look at the container")? {
+        return kill_group(&group_of(&record)?, number);
+    }
+    let sent = send(init, number);
+    if sent.is_ok() && number == 9 {
+        // A frozen process dies only when it is thawed (version 1).
+        let group = group_of(&record)?;
+        if group.is_frozen().unwrap_or(false) {
+            group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?;
+        }
+    }
+    sent
+}
+
+fn kill_group(group: &Group, number: i32) -> Result<(), SignalError> {
+    let failed = cgroup_step(carrack_cgroup::CgroupError::kind);
+    if number == 9 {
+        return Ok(group.kill_all().map_err(failed)?);
+    }
+    for pid in group.pids().map_err(failed)?.into_iter().map(|pid| pid.as_raw_nonzero().get()) {
+        let Some(process) = process_stat::identify(pid).doing(|| format!("look at process {pid}"))? else { continue };
+        match send(process, number) {
+            Ok(()) | Err(SignalError::NotRunning) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Freezes all processes of the container.
+pub fn pause(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
+    let directory = StateDir::open_locked(state_root, id)?;
+    let record = record_of(&directory)?;
+    let group = group_of(&record)?;
+    match status_of(&directory, &record, Some(&group))? {
+        Status::Running | Status::Created => Ok(group.freeze().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
+        status => Err(SignalError::NotPausable { status }),
+    }
+}
+
+/// Lets them go on.
+pub fn resume(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
+    let directory = StateDir::open_locked(state_root, id)?;
+    let record = record_of(&directory)?;
+    let group = group_of(&record)?;
+    match group.is_frozen() {
+        Ok(true) => Ok(group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
+        _ => Err(SignalError::NotPaused),
+    }
+}
+
+/// The pids of all processes of the container, as the caller sees them.
+pub fn processes(state_root: &Path, id: &ContainerId) -> Result<Vec<i32>, SignalError> {
+    let directory = StateDir::open(state_root, id)?;
+    let record = record_of(&directory)?;
+    let pids = group_of(&record)?.pids().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?;
+    Ok(pids.into_iter().map(|pid| pid.as_raw_nonzero().get()).collect())
+}
+
+/// Whether the kernel killed a process of the container because its memory limit was reached. To be asked before `delete`.
+pub fn oom_killed(state_root: &Path, id: &ContainerId) -> bool {
+    let ask = || -> Option<u64> {
+        let record = StateDir::open(state_root, id).ok()?.read().ok()??;
+        group_of(&record).ok()?.oom_kill_count().ok()?
+    };
+    ask().is_some_and(|count| count > 0)
+}
+
+/// Whether a living container may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It may not.
+    No,
+    /// It is killed first; one that does not exist is deleted already.
+    Yes,
+}
+
+/// `delete` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// The container lives.
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped {
+        /// The container.
+        id: ContainerId,
+        /// Where it is in its life.
+        status: Status,
+    },
+    /// It does not die.
+    #[error("container {id} did not die within {} s of SIGKILL", DEATH_SECONDS)]
+    DoesNotDie {
+        /// The container.
+        id: ContainerId,
+    },
+    /// A step.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+impl DeleteError {
+    /// Its class.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::State(error) => error.kind(),
+            Self::NotStopped { .. } => Kind::Precondition,
+            Self::DoesNotDie { .. } => Kind::Deadline,
+            Self::Step(error) => error.kind(),
+        }
+    }
+}
+
+const DEATH_SECONDS: i64 = 10;
+
+/// Removes everything of a container. A created one is killed; a running one only with [`Force::Yes`]. Returns the failures of poststop hooks, which
+/// only warn.
+pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<HookError>, DeleteError> {
+    let directory = match StateDir::open_locked(state_root, id) {
+        Err(StateDirError::NotFound { .. }) if force == Force::Yes => return Ok(Vec::new()),
+        other => other?,
+    };
+    // Whoever created it died before it had made anything.
+    let Some(record) = directory.read()? else {
+        directory.remove()?;
+        return Ok(Vec::new());
+    };
+    let group = group_of(&record)?;
+    let status = status_of(&directory, &record, Some(&group))?;
+    match (status, force) {
+        (Status::Stopped | Status::Created | Status::Creating, _) | (_, Force::Yes) => {}
+        (status, Force::No) => return Err(DeleteError::NotStopped { id: id.clone(), status }),
+    }
+    end_processes(&record, &group)?;
+    group.remove(REMOVE_PATIENCE).map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    let state = carrack_oci_config::State { status: Status::Stopped, ..hook_state(&record) };
+    let failures = run_all_hooks("poststop", &record.poststop, &state, &record.bundle);
+    directory.remove()?;
+    Ok(failures)
+}
+
+fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {
+    if let Some(init) = record.init {
+        match kill_and_wait(init) {
+            Ok(true) => {}
+            Ok(false) => return Err(DeleteError::DoesNotDie { id: record.id.clone() }),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Without a pid namespace of its own, and after a create that died, others may be left.
+    match group.kill_all() {
+        // A create that died may have made the group in some hierarchies only; processes enter when it is in all.
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        other => Ok(other.map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
+    }
+}
+
+/// Kills a process, and waits until it is dead or a zombie; whether it is.
+fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
+    let handle = match pidfd_open(pid_of(process)?, PidfdFlags::empty()) {
+        Err(Errno::SRCH | Errno::INVAL) => return Ok(true),
+        other => other.doing(|| "open the container's first process")?,
+    };
+    if !process_stat::is_alive(process).doing(|| "look at the container's first process")? {
+        return Ok(true);
+    }
+    match signal::send(handle.as_fd(), 9) {
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(true),
+        other => other.doing(|| "kill the container's first process")?,
+    }
+    let timeout = Timespec { tv_sec: DEATH_SECONDS, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)).doing(|| "wait for the container's end")?;
+    Ok(ready > 0)
+}

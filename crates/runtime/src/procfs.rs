@@ -1,0 +1,61 @@
+//! The host's procfs, verified once and kept as a handle.
+//!
+//! Labels and kernel parameters are written through it, never through the container's `/proc`, which may be a volume or have
+//! something mounted over its files (CVE-2019-16884, CVE-2025-52881). Which process `self` is and which namespace `sys/net` shows depends on
+//! who asks, not on which instance of procfs is asked, so the handle is as good inside.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use carrack_sys::rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat2};
+use carrack_sys::rustix::io::write;
+
+const PROC_MAGIC: i64 = 0x9fa0;
+
+/// A handle on procfs.
+#[derive(Debug)]
+pub struct Procfs {
+    handle: OwnedFd,
+}
+
+impl Procfs {
+    /// Opens `/proc` of this mount namespace, which must be the host's, and checks that it is one.
+    pub fn open_host() -> io::Result<Self> {
+        let handle = open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        if fstatfs(&handle)?.f_type as i64 != PROC_MAGIC {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "/proc is not a procfs"));
+        }
+        Ok(Self { handle })
+    }
+
+    /// Opens a file below it. No link that leads out, no magic link and nothing mounted over it is followed.
+    pub fn open(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        Ok(openat2(&self.handle, path, flags | OFlags::CLOEXEC, Mode::empty(), how)?)
+    }
+
+    /// Writes a value in one piece.
+    pub fn write(&self, path: &str, value: &str) -> io::Result<()> {
+        let file = self.open(path, OFlags::WRONLY)?;
+        match write(&file, value.as_bytes())? {
+            count if count == value.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carrack_sys::rustix::io::read;
+
+    #[test]
+    fn a_file_is_read_and_magic_links_are_not_followed() {
+        let procfs = Procfs::open_host().unwrap();
+        let mut buffer = [0; 64];
+        assert!(read(procfs.open("self/stat", OFlags::RDONLY).unwrap(), &mut buffer).unwrap() > 0);
+        assert!(procfs.open("self/exe", OFlags::RDONLY).is_err());
+        assert!(procfs.open("self/root/etc", OFlags::RDONLY).is_err());
+        assert!(procfs.open("../etc", OFlags::RDONLY).is_err());
+    }
+}

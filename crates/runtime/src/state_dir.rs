@@ -1,0 +1,382 @@
+//! The state directory: what outlives the command that created a container.
+//!
+//! ```text
+//! <root>/<id>/            0700; locked (flock) by whoever changes the container's state
+//!    state.json           a Record; replaced by rename
+//!    start.sock           there while the container waits for `start`: its first process listens on it
+//! ```
+//!
+//! The directory is made first, so that two creates of one id exclude each other, and removed last. A record without a process is the
+//! intent of a create: it names the cgroups, so that `delete` finds them if the create died.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use carrack_oci_config::Hook;
+use carrack_sys::rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, renameat, unlinkat};
+use carrack_sys::rustix::io::Errno;
+use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+const RECORD: &str = "state.json";
+const RECORD_ASIDE: &str = "state.json.new";
+const START_SOCKET: &str = "start.sock";
+/// A record is a few kilobytes, or some dozen with a large filter.
+const MAX_RECORD_BYTES: u64 = 4 << 20;
+
+/// What is remembered of a container. Version 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Of this format.
+    pub version: u32,
+    /// Of the specification that its config.json follows.
+    pub oci_version: String,
+    /// The container.
+    pub id: ContainerId,
+    /// Absolute path.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// When it was created.
+    pub created: Timestamp,
+    /// From config.json.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Its groups, by hierarchy.
+    pub cgroups: BTreeMap<String, PathBuf>,
+    /// Its first process; absent while it is being created.
+    pub init: Option<ProcessId>,
+    /// Namespaces that are not the host's, as the bits of clone(2).
+    pub namespaces: u32,
+    /// Its filter of system calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterRecord>,
+    /// Whether its processes get a session keyring of their own.
+    pub new_keyring: bool,
+    /// Hooks that are still to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    /// Hooks that are still to run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+/// The version of [`Record`] that is written.
+pub const RECORD_VERSION: u32 = 1;
+
+/// A compiled filter: eight bytes for each instruction, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterRecord {
+    /// Of seccomp(2).
+    pub flags: u32,
+    /// The program.
+    pub program: String,
+}
+
+/// The state directory failed us.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// The id is taken.
+    #[error("container with given ID already exists")]
+    Exists {
+        /// The id.
+        id: ContainerId,
+    },
+    /// There is no such container.
+    #[error("container does not exist")]
+    NotFound {
+        /// The id.
+        id: ContainerId,
+    },
+    /// Something could not be done.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The record is not one.
+    #[error("read record {}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The record is of a newer runtime.
+    #[error("record {} has version {version}, this program knows {RECORD_VERSION}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+impl StateDirError {
+    /// Its class.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Exists { .. } => Kind::AlreadyExists,
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::Io { source, .. } => crate::step::kind_of_io(source),
+            Self::Record { .. } => Kind::DataLoss,
+            Self::Version { .. } => Kind::Unsupported,
+        }
+    }
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct StateDir {
+    id: ContainerId,
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl AsFd for StateDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+impl StateDir {
+    /// Makes the directory of a new container, and locks it.
+    pub fn create(root: &Path, id: &ContainerId) -> Result<Self, StateDirError> {
+        let path = root.join(id.as_str());
+        let failed = |doing, error: Errno| StateDirError::Io { doing, path: path.clone(), source: error.into() };
+        let parent = match open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
+                made.map_err(|source| StateDirError::Io { doing: "create", path: root.to_owned(), source })?;
+                open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            }
+            other => other,
+        }
+        .map_err(|error| failed("open the parent of", error))?;
+        match mkdirat(&parent, id.as_str(), Mode::from(0o700)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(StateDirError::Exists { id: id.clone() }),
+            Err(error) => return Err(failed("create", error)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = openat(&parent, id.as_str(), flags, Mode::empty()).map_err(|error| failed("open", error))?;
+        // A caller's umask may have taken more than group and others.
+        if fstat(&handle).map_err(|error| failed("open", error))?.st_mode & 0o777 != 0o700 {
+            fchmod(&handle, Mode::from(0o700)).map_err(|error| failed("set the mode of", error))?;
+        }
+        flock(&handle, FlockOperation::LockExclusive).map_err(|error| failed("lock", error))?;
+        Ok(Self { id: id.clone(), handle, path })
+    }
+
+    /// Opens the directory of a container that exists.
+    pub fn open(root: &Path, id: &ContainerId) -> Result<Self, StateDirError> {
+        let path = root.join(id.as_str());
+        match open_directory(&path) {
+            Ok(handle) => Ok(Self { id: id.clone(), path, handle }),
+            Err(Errno::NOENT) => Err(StateDirError::NotFound { id: id.clone() }),
+            Err(error) => Err(StateDirError::Io { doing: "open", path, source: error.into() }),
+        }
+    }
+
+    /// Opens it and waits until nobody else changes the container's state.
+    pub fn open_locked(root: &Path, id: &ContainerId) -> Result<Self, StateDirError> {
+        let directory = Self::open(root, id)?;
+        directory.failing("lock", flock(&directory.handle, FlockOperation::LockExclusive))?;
+        // Whoever had the lock may have deleted the container.
+        match directory.failing("open", fstat(&directory.handle))?.st_nlink {
+            0 => Err(StateDirError::NotFound { id: id.clone() }),
+            _ => Ok(directory),
+        }
+    }
+
+    /// Lets others change the state, although a copy of this handle may live on in another process.
+    pub fn unlock(&self) -> Result<(), StateDirError> {
+        self.failing("unlock", flock(&self.handle, FlockOperation::Unlock))
+    }
+
+    fn failing<T>(&self, doing: &'static str, result: Result<T, Errno>) -> Result<T, StateDirError> {
+        result.map_err(|error| StateDirError::Io { doing, path: self.path.clone(), source: error.into() })
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Writes the first record. No rename is needed: before it nothing has been made.
+    pub fn write_first(&self, record: &Record) -> Result<(), StateDirError> {
+        self.write_file(RECORD, record)
+    }
+
+    /// Replaces the record.
+    pub fn write(&self, record: &Record) -> Result<(), StateDirError> {
+        self.write_file(RECORD_ASIDE, record)?;
+        self.failing("replace the record in", renameat(&self.handle, RECORD_ASIDE, &self.handle, RECORD))
+    }
+
+    fn write_file(&self, name: &str, record: &Record) -> Result<(), StateDirError> {
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.failing("write the record in", openat(&self.handle, name, flags, Mode::from(0o600)))?;
+        let text = serde_json::to_vec(record)
+            .map_err(|source| StateDirError::Record { path: self.path.join(name), source })?;
+        fs::File::from(file).write_all(&text).map_err(|source| StateDirError::Io {
+            doing: "write the record in",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// The record; `None` if a create died before it wrote one.
+    pub fn read(&self) -> Result<Option<Record>, StateDirError> {
+        let path = self.path.join(RECORD);
+        let file = match openat(&self.handle, RECORD, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => fs::File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(StateDirError::Io { doing: "open", path, source: error.into() }),
+        };
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_RECORD_BYTES), &mut text)
+            .map_err(|source| StateDirError::Io { doing: "read", path: path.clone(), source })?;
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match serde_json::from_slice::<Record>(&text) {
+            Ok(record) if record.version == RECORD_VERSION => Ok(Some(record)),
+            Ok(record) => Err(StateDirError::Version { path, version: record.version }),
+            Err(source) => match serde_json::from_slice::<Versioned>(&text) {
+                Ok(Versioned { version }) if version != RECORD_VERSION => Err(StateDirError::Version { path, version }),
+                // The first record, cut off: the create died while writing it, and had made nothing yet.
+                _ if source.is_eof() => Ok(None),
+                _ => Err(StateDirError::Record { path, source }),
+            },
+        }
+    }
+
+    /// A path for the socket on which the container waits, short enough for a socket's address.
+    pub fn start_socket(&self) -> PathBuf {
+        carrack_rooted::path_of(&self.handle).join(START_SOCKET)
+    }
+
+    /// Whether the container waits for `start`.
+    pub fn has_start_socket(&self) -> Result<bool, StateDirError> {
+        match carrack_sys::rustix::fs::statat(&self.handle, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => self.failing("look into", Err(error)),
+        }
+    }
+
+    /// Says that the container has been started.
+    pub fn remove_start_socket(&self) -> Result<(), StateDirError> {
+        match unlinkat(&self.handle, START_SOCKET, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => self.failing("remove the start socket from", Err(error)),
+        }
+    }
+
+    /// Removes the directory: from here on the id is free. What is gone already is fine.
+    pub fn remove(&self) -> Result<(), StateDirError> {
+        for name in [START_SOCKET, RECORD_ASIDE, RECORD] {
+            match unlinkat(&self.handle, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return self.failing("remove a file from", Err(error)),
+            }
+        }
+        match carrack_sys::rustix::fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => self.failing("remove", Err(error)),
+        }
+    }
+}
+
+/// The ids of all containers, sorted.
+pub fn list_ids(root: &Path) -> Result<Vec<ContainerId>, StateDirError> {
+    let failed = |source| StateDirError::Io { doing: "list", path: root.to_owned(), source };
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        ids.extend(name.to_str().and_then(|name| ContainerId::new(name).ok()));
+    }
+    ids.sort();
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("carrack-state-{}-{name}", std::process::id()))
+    }
+
+    fn record(id: &ContainerId) -> Record {
+        Record {
+            version: RECORD_VERSION,
+            oci_version: "1.0.2".into(),
+            id: id.clone(),
+            bundle: "/b".into(),
+            rootfs: "/b/r".into(),
+            created: Timestamp::from_nanoseconds(5),
+            annotations: BTreeMap::new(),
+            cgroups: BTreeMap::from([("cpu".into(), "/x".into())]),
+            init: None,
+            namespaces: 7,
+            filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
+            new_keyring: true,
+            poststart: vec![],
+            poststop: vec![],
+        }
+    }
+
+    #[test]
+    fn a_record_is_kept_and_an_id_is_taken_only_once() {
+        let root = root("once");
+        let id = ContainerId::new("c").unwrap();
+        let directory = StateDir::create(&root, &id).unwrap();
+        assert!(matches!(StateDir::create(&root, &id), Err(StateDirError::Exists { .. })));
+        assert_eq!(directory.read().unwrap(), None);
+        directory.write_first(&record(&id)).unwrap();
+        let later = Record { init: Some(ProcessId { pid: 1, start_time: 2 }), ..record(&id) };
+        directory.write(&later).unwrap();
+        assert_eq!(StateDir::open(&root, &id).unwrap().read().unwrap(), Some(later));
+        assert_eq!(list_ids(&root).unwrap(), [id.clone()]);
+        directory.remove().unwrap();
+        directory.remove().unwrap();
+        assert!(matches!(StateDir::open(&root, &id), Err(StateDirError::NotFound { .. })));
+        fs::remove_dir(root).unwrap();
+    }
+
+    #[test]
+    fn a_record_that_was_cut_off_counts_as_none_and_a_newer_one_is_refused() {
+        let root = root("cut");
+        let id = ContainerId::new("c").unwrap();
+        let directory = StateDir::create(&root, &id).unwrap();
+        let text = serde_json::to_string(&record(&id)).unwrap();
+        fs::write(root.join("c").join(RECORD), &text[..text.len() / 2]).unwrap();
+        assert_eq!(directory.read().unwrap(), None);
+        fs::write(root.join("c").join(RECORD), text.replace("\"version\":1", "\"version\":2")).unwrap();
+        assert!(matches!(directory.read(), Err(StateDirError::Version { version: 2, .. })));
+        directory.remove().unwrap();
+        fs::remove_dir(root).unwrap();
+    }
+}

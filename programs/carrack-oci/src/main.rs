@@ -1,0 +1,40 @@
+//! The low-level runtime, the pod monitor and the stage.
+//!
+//! runc's command line over `carrack-runtime`, and three hidden verbs: `stage`, `monitor` and `pod-init`. This crate translates and never decides.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod command;
+mod foreground;
+mod handover;
+mod log;
+mod process_flags;
+mod print;
+mod signal_name;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect();
+    let code = match (arguments.first().map(String::as_str), arguments.get(1)) {
+        (Some("stage"), None) => carrack_runtime::serve_stage(),
+        (Some("monitor"), Some(directory)) => match carrack_monitor::run(Path::new(directory)) {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{}", carrack_runtime::describe(&error));
+                1
+            }
+        },
+        (Some("pod-init"), None) => match carrack_monitor::pod_init::run() {
+            Ok(never) => match never {},
+            Err(error) => {
+                eprintln!("{}", carrack_runtime::describe(&error));
+                1
+            }
+        },
+        _ => command::run(&arguments),
+    };
+    ExitCode::from(code)
+}

@@ -1,0 +1,118 @@
+//! Answers in runc's forms: state, lists, features, version, an example configuration.
+
+use carrack_oci_config::{
+    AppArmorFeature, CgroupFeature, Features, IdMapFeature, IntelRdtFeature, LinuxFeatures, MountExtensions, NetDevicesFeature, SeccompFeature,
+    SelinuxFeature, State,
+};
+use carrack_runtime::NamespaceType;
+use carrack_runtime::plan::capability;
+use carrack_runtime::plan::mount_option;
+
+/// What `--version` prints.
+pub fn version() -> String {
+    format!("carrack-oci version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), carrack_oci_config::VERSION)
+}
+
+/// A table in columns as wide as their widest entry, with three blanks between, as runc's.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|text| text.len()).collect();
+    for row in rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = (*width).max(text.len());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(text, width)| format!("{text:<width$}")).collect();
+        format!("{}\n", padded.join("   ").trim_end())
+    };
+    let mut text = line(header.to_vec());
+    for row in rows {
+        text += &line(row.iter().map(String::as_str).collect());
+    }
+    text
+}
+
+/// What `list` prints.
+pub fn list(states: &[State]) -> String {
+    let rows: Vec<_> = states
+        .iter()
+        .map(|state| {
+            vec![
+                state.id.clone(),
+                state.pid.to_string(),
+                state.status.to_string(),
+                state.bundle.clone(),
+                state.created.clone(),
+                state.owner.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows)
+}
+
+fn texts<T: Into<String>>(list: impl IntoIterator<Item = T>) -> Vec<String> {
+    list.into_iter().map(Into::into).collect()
+}
+
+/// What `features` prints.
+pub fn features() -> Features {
+    Features {
+        oci_version_min: "1.0.0".into(),
+        oci_version_max: carrack_oci_config::VERSION.into(),
+        hooks: texts(["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]),
+        mount_options: texts(mount_option::names()),
+        linux: Some(LinuxFeatures {
+            namespaces: texts(NamespaceType::ALL.map(NamespaceType::name)),
+            capabilities: capability::names().collect(),
+            cgroup: Some(CgroupFeature {
+                v1: Some(true),
+                v2: Some(true),
+                systemd: Some(false),
+                systemd_user: Some(false),
+                rdma: Some(false),
+            }),
+            seccomp: Some(SeccompFeature {
+                enabled: Some(true),
+                actions: texts(carrack_seccomp::known_actions().filter(|action| *action != "SCMP_ACT_NOTIFY")),
+                operators: texts(carrack_seccomp::known_operators()),
+                archs: texts(carrack_seccomp::known_architectures()),
+                known_flags: texts(carrack_seccomp::known_flags()),
+                supported_flags: texts(carrack_seccomp::known_flags()),
+            }),
+            apparmor: Some(AppArmorFeature { enabled: Some(true) }),
+            selinux: Some(SelinuxFeature { enabled: Some(false) }),
+            intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: None, monitoring: None }),
+            memory_policy: None,
+            mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(false) }) }),
+            net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
+        }),
+        ..Features::default()
+    }
+}
+
+/// What `spec` writes: an ordinary container that runs a shell.
+pub const EXAMPLE_CONFIG: &str = include_str!("example-config.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_configuration_that_can_be_planned() {
+        use carrack_oci_config::Spec;
+        let spec = Spec::from_json(EXAMPLE_CONFIG.as_bytes()).unwrap();
+        assert_eq!(spec.process.unwrap().args, ["sh"]);
+        assert_eq!(spec.mounts.len(), 7);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_entry() {
+        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "".to_owned()]];
+        assert_eq!(table(&["ID", "N"], &rows), "ID     N\na      1\nlong\n");
+    }
+
+    #[test]
+    fn version_begins_with_the_programs_name() {
+        assert!(version().starts_with("carrack-oci version "));
+    }
+}

@@ -1,0 +1,233 @@
+//! A bundle with busybox as its root file system, and the runtime run on it as a caller would.
+//!
+//! The program is that of the environment variable `CARRACK_OCI`, else the one just built; busybox is that of `CARRACK_BUSYBOX`, else
+//! `/bin/busybox`. So the same tests run against another build, in a virtual machine, or on another runtime.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    std::env::var_os("CARRACK_OCI").map_or_else(|| env!("CARGO_BIN_EXE_carrack-oci").into(), PathBuf::from)
+}
+
+fn busybox() -> PathBuf {
+    std::env::var_os("CARRACK_BUSYBOX").map_or_else(|| "/bin/busybox".into(), PathBuf::from)
+}
+
+/// Why the tests of this file cannot run here, if they cannot.
+pub fn missing(test: &str) -> bool {
+    let reason = if !busybox().exists() {
+        "busybox-static is not installed"
+    } else if fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) != 0) {
+        "not root"
+    } else {
+        return false;
+    };
+    eprintln!("SKIPPED: {test}: {reason}");
+    true
+}
+
+/// Returns from a test that cannot run here, after saying so.
+#[macro_export]
+macro_rules! need_root {
+    ($name:expr) => {
+        if $crate::common::missing($name) {
+            return;
+        }
+    };
+}
+
+/// A bundle, a state directory, and containers in them; everything is removed in the end.
+pub struct Bundle {
+    /// Of this bundle.
+    pub directory: PathBuf,
+    /// What will be in config.json.
+    pub config: Value,
+    ids: Vec<String>,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Bundle {
+    /// An ordinary container that runs a shell script.
+    pub fn new(script: &str) -> Self {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("carrack-oci-test-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let bin = directory.join("rootfs/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir_all(directory.join("rootfs/etc")).unwrap();
+        fs::copy(busybox(), bin.join("busybox")).unwrap();
+        for applet in [
+            "sh", "cat", "ls", "id", "sleep", "echo", "stat", "mount", "hostname", "true", "tty", "readlink", "touch", "mkdir", "kill",
+            "ps", "head", "dd", "grep", "env", "pwd", "wc", "stty", "umount", "ip", "sysctl", "ln", "rm", "chmod", "setsid", "test",
+        ] {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["sh", "-c", script],
+                "env": ["PATH=/bin"], "noNewPrivileges": true,
+                "capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}
+            },
+            "root": {"path": "rootfs"},
+            "hostname": "inside",
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                 "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+                {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "nodev", "mode=1777"]},
+                {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"},
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+                {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]}
+            ],
+            "linux": {
+                "cgroupsPath": format!("/carrack-oci-test-{}/{number}", std::process::id()),
+                "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+                "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}],
+                "maskedPaths": ["/proc/acpi", "/proc/keys", "/proc/kcore", "/sys/firmware", "/proc/no-such-file"],
+                "readonlyPaths": ["/proc/sys", "/proc/irq"]
+            }
+        });
+        Self { directory, config, ids: Vec::new() }
+    }
+
+    /// A fresh id.
+    pub fn id(&mut self) -> String {
+        let id = format!("t{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        self.ids.push(id.clone());
+        id
+    }
+
+    /// The state directory.
+    pub fn state_root(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// A path in the root file system, from outside.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        self.directory.join("rootfs").join(path.trim_start_matches('/'))
+    }
+
+    /// Writes config.json.
+    pub fn write(&self) {
+        fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    /// A command line of the runtime, with our own files as its streams: not pipes, which a container that goes on would hold open.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--root").arg(self.state_root()).args(arguments).current_dir(&self.directory);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn oci(&self, arguments: &[&str]) -> Said {
+        let (out, err) = (self.directory.join("out"), self.directory.join("err"));
+        let file = |path: &Path| fs::File::create(path).unwrap();
+        let status = self.command(arguments).stdout(file(&out)).stderr(file(&err)).status().unwrap();
+        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        Said { code: status.code().unwrap_or(-1), out: read(&out), err: read(&err) }
+    }
+
+    /// Writes config.json and runs it in the foreground under a fresh id.
+    pub fn run(&mut self) -> Said {
+        self.write();
+        let id = self.id();
+        self.oci(&["run", &id])
+    }
+
+    /// The state of a container.
+    pub fn state(&self, id: &str) -> Value {
+        serde_json::from_str(&self.oci(&["state", id]).out).unwrap()
+    }
+
+    /// Waits until a container has this status.
+    pub fn await_status(&self, id: &str, status: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.state(id)["status"] != status {
+            assert!(Instant::now() < deadline, "{id} is not {status}: {}", self.state(id));
+            std::thread::yield_now();
+        }
+    }
+
+    /// What is left on the host of containers of this bundle: mounts, cgroups, state.
+    pub fn leftovers(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let directory = self.directory.display().to_string();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        found.extend(mounts.lines().filter(|line| line.contains(&directory)).map(str::to_owned));
+        if let Ok(entries) = fs::read_dir(self.state_root()) {
+            found.extend(entries.map(|entry| entry.unwrap().path().display().to_string()));
+        }
+        let group = self.config["linux"]["cgroupsPath"].as_str().unwrap_or_default().to_owned();
+        for base in cgroup_mounts() {
+            let path = base.join(group.trim_start_matches('/'));
+            if path.exists() {
+                found.push(path.display().to_string());
+            }
+        }
+        found
+    }
+}
+
+/// Where cgroup hierarchies are mounted.
+pub fn cgroup_mounts() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let is_cgroup = |line: &&str| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
+    mounts.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
+}
+
+/// Whether the host has the unified hierarchy only.
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        for id in &self.ids {
+            // Whatever a failed test left.
+            let _ = self.command(&["delete", "--force", id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        for base in cgroup_mounts() {
+            // Others of this process may still have groups in it; the last one removes it.
+            let _ = fs::remove_dir(base.join(format!("carrack-oci-test-{}", std::process::id())));
+        }
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}

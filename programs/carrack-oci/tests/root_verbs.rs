@@ -1,0 +1,321 @@
+//! The verbs as callers use them: exit codes, state, error texts.
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+
+use common::Bundle;
+use serde_json::json;
+
+#[test]
+fn root_run_passes_the_exit_code_and_leaves_nothing() {
+    need_root!("root_run_passes_the_exit_code_and_leaves_nothing");
+    let mut bundle = Bundle::new("echo out; echo err >&2; exit 7");
+    let said = bundle.run();
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (7, "out\n", "err\n"));
+    // The first process of a pid namespace cannot be killed from inside, so it goes on.
+    bundle.config["process"]["args"] = json!(["sh", "-c", "kill -9 $$; exit 1"]);
+    assert_eq!(bundle.run().code, 1);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_container_is_created_started_seen_killed_and_deleted() {
+    need_root!("root_a_container_is_created_started_seen_killed_and_deleted");
+    let mut bundle = Bundle::new("touch /started; exec sleep 1000");
+    bundle.config["annotations"] = json!({"a.b": "c"});
+    bundle.write();
+    let id = bundle.id();
+    let pid_file = bundle.directory.join("pid");
+    let said = bundle.oci(&["create", "--pid-file", pid_file.to_str().unwrap(), &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let state = bundle.state(&id);
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["annotations"], json!({"a.b": "c"}));
+    assert_eq!(state["bundle"], bundle.directory.to_str().unwrap());
+    assert_eq!(state["pid"].to_string(), fs::read_to_string(&pid_file).unwrap());
+    assert!(!bundle.inside("started").exists());
+
+    assert_eq!(bundle.oci(&["create", &id]).err, "container with given ID already exists\n");
+    assert_eq!(bundle.oci(&["start", &id]).code, 0);
+    bundle.await_status(&id, "running");
+    let said = bundle.oci(&["start", &id]);
+    assert_eq!((said.code, said.err.as_str()), (1, "cannot start an already running container\n"));
+    let said = bundle.oci(&["delete", &id]);
+    assert_eq!(said.err, format!("cannot delete container {id} that is not stopped: running\n"));
+    assert!(bundle.oci(&["list"]).out.contains(&id));
+    assert_eq!(bundle.oci(&["list", "-q"]).out, format!("{id}\n"));
+    let list: serde_json::Value = serde_json::from_str(&bundle.oci(&["list", "--format", "json"]).out).unwrap();
+    assert_eq!(list[0]["owner"], "root");
+
+    assert_eq!(bundle.oci(&["kill", &id, "KILL"]).code, 0);
+    bundle.await_status(&id, "stopped");
+    assert_eq!(bundle.state(&id)["pid"], 0);
+    let said = bundle.oci(&["kill", &id, "TERM"]);
+    assert_eq!((said.code, said.err.as_str()), (1, "container not running\n"));
+    assert_eq!(bundle.oci(&["kill", "--all", &id, "9"]).code, 0);
+    assert_eq!(bundle.oci(&["start", &id]).err, "cannot start a container that has stopped\n");
+    assert_eq!(bundle.oci(&["exec", &id, "true"]).err, "cannot exec in a stopped container\n");
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+    for (verb, code) in [("state", 1), ("start", 1), ("kill", 1), ("delete", 1), ("exec", 255)] {
+        let mut arguments = vec![verb, &id];
+        arguments.extend((verb == "exec").then_some("true"));
+        let said = bundle.oci(&arguments);
+        assert_eq!((said.code, said.err.as_str()), (code, "container does not exist\n"), "{verb}");
+    }
+    assert_eq!(bundle.oci(&["delete", "--force", &id]).code, 0);
+    assert_eq!(bundle.oci(&["list", "--format", "json"]).out, "null\n");
+}
+
+#[test]
+fn root_a_created_container_is_deleted_without_force() {
+    need_root!("root_a_created_container_is_deleted_without_force");
+    let mut bundle = Bundle::new("true");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["create", &id]).code, 0);
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
+    need_root!("root_wrong_requests_are_refused_with_the_words_that_callers_know");
+    let mut bundle = Bundle::new("true");
+    fs::write(bundle.inside("etc/data"), "no program").unwrap();
+    fs::write(bundle.inside("bin/script"), "#!/no/interpreter\n").unwrap();
+    fs::set_permissions(bundle.inside("bin/script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (args, text) in [
+        (json!(["nope"]), "exec: \"nope\": executable file not found in $PATH"),
+        (json!(["/nope"]), "exec: \"/nope\": stat /nope: no such file or directory"),
+        (json!(["/etc/data"]), "exec: \"/etc/data\": permission denied"),
+        (json!(["/etc"]), "exec: \"/etc\": is a directory"),
+        (json!(["/bin/script"]), "exec /bin/script: no such file or directory"),
+        (json!([]), "process.args must not be empty"),
+    ] {
+        bundle.config["process"]["args"] = args;
+        let said = bundle.run();
+        assert_eq!((said.code, said.err), (1, format!("{text}\n")));
+    }
+    bundle.config["process"]["args"] = json!(["true"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(
+        bundle.oci(&["create", &id]).err,
+        "cannot allocate tty if runc will detach without setting console socket\n"
+    );
+    for (arguments, text) in [
+        (vec!["create", "a/b"], "invalid container ID format: \"a/b\"\n"),
+        (vec!["create", "--nope", "x"], "flag provided but not defined: -nope\n"),
+        (vec!["create"], "\"create\" requires exactly 1 argument\n"),
+        (vec!["checkpoint", "x"], "checkpoint: not supported here yet\n"),
+        (vec!["--systemd-cgroup", "create", "x"], "--systemd-cgroup: the systemd cgroup driver is not supported here\n"),
+        (vec!["create", "--bundle", "/no/such", "x"], "open /no/such/config.json: no such file or directory\n"),
+    ] {
+        let said = bundle.oci(&arguments);
+        assert_eq!((said.code, said.err.as_str()), (1, text));
+    }
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_the_log_has_the_error_as_json() {
+    need_root!("root_the_log_has_the_error_as_json");
+    let bundle = Bundle::new("true");
+    let log = bundle.directory.join("log.json");
+    let said = bundle.oci(&["--log", log.to_str().unwrap(), "--log-format", "json", "state", "nobody"]);
+    assert_eq!((said.code, said.err.as_str()), (1, "container does not exist\n"));
+    let line: serde_json::Value = serde_json::from_str(fs::read_to_string(log).unwrap().trim()).unwrap();
+    assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("container does not exist")));
+}
+
+#[test]
+fn root_exec_joins_everything_and_passes_its_exit_code() {
+    need_root!("root_exec_joins_everything_and_passes_its_exit_code");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said = bundle.oci(&["exec", "-e", "A=1", "--cwd", "/bin", "-u", "5:6", "-g", "7", &id, "sh", "-c", "id; pwd; echo $A; hostname; exit 5"]);
+    assert_eq!((said.code, said.out.as_str()), (5, "uid=5 gid=6 groups=7\n/bin\n1\ninside\n"));
+    let pid = bundle.state(&id)["pid"].to_string();
+    let said = bundle.oci(&["exec", &id, "sh", "-c", "for n in mnt pid net ipc uts cgroup user; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup"]);
+    let mut want = String::new();
+    for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"] {
+        want += &format!("{}\n", fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display());
+    }
+    assert!(said.out.starts_with(&want), "{} is not {want}", said.out);
+    assert!(said.out.lines().skip(7).all(|line| line.ends_with(":/")), "{}", said.out);
+    for (command, text) in [
+        ("nope", "exec: \"nope\": executable file not found in $PATH\n"),
+        ("/etc", "exec: \"/etc\": is a directory\n"),
+    ] {
+        let said = bundle.oci(&["exec", &id, command]);
+        assert_eq!((said.code, said.err.as_str()), (255, text));
+    }
+    let process = bundle.directory.join("process.json");
+    fs::write(&process, json!({"user": {"uid": 3, "gid": 4}, "cwd": "/", "args": ["/bin/id", "-u"]}).to_string()).unwrap();
+    assert_eq!(bundle.oci(&["exec", "--process", process.to_str().unwrap(), &id]).out, "3\n");
+    let said = bundle.oci(&["exec", &id, "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(said.code, 128 + 15);
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_paused_container_is_listed_so_and_refuses_exec() {
+    need_root!("root_a_paused_container_is_listed_so_and_refuses_exec");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    assert_eq!(bundle.oci(&["resume", &id]).err, "container not paused\n");
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    assert_eq!(bundle.state(&id)["status"], "paused");
+    let said = bundle.oci(&["exec", &id, "true"]);
+    assert_eq!((said.code, said.err.as_str()), (255, "cannot exec in a paused container (use --ignore-paused to override)\n"));
+    assert_eq!(bundle.oci(&["resume", &id]).code, 0);
+    let pids: Vec<i32> = serde_json::from_str(&bundle.oci(&["ps", "--format", "json", &id]).out).unwrap();
+    assert_eq!(pids, [bundle.state(&id)["pid"].as_i64().unwrap() as i32]);
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    assert_eq!(bundle.oci(&["kill", &id, "KILL"]).code, 0);
+    bundle.await_status(&id, "stopped");
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+/// Takes one handle from a console socket.
+fn receive(listener: &UnixListener) -> (String, fs::File) {
+    let (stream, _) = listener.accept().unwrap();
+    let mut handles = Vec::new();
+    let mut name = [0; 64];
+    let flags = carrack_sys::rustix::net::RecvFlags::empty();
+    let length = carrack_sys::fd_passing::receive(&stream, &mut name, &mut handles, flags).unwrap();
+    (String::from_utf8_lossy(&name[..length]).into_owned(), handles.remove(0).into())
+}
+
+#[test]
+fn root_a_terminal_goes_to_the_console_socket_and_is_the_containers_own() {
+    need_root!("root_a_terminal_goes_to_the_console_socket_and_is_the_containers_own");
+    let mut bundle = Bundle::new("tty; stty size; ls -l /dev/console; echo done; read line; echo got $line");
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    bundle.write();
+    let id = bundle.id();
+    let socket = bundle.directory.join("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let said = bundle.oci(&["create", "--console-socket", socket.to_str().unwrap(), &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let (_, mut console) = receive(&listener);
+    assert_eq!(bundle.oci(&["start", &id]).code, 0);
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    while !text.contains("done") {
+        let length = console.read(&mut buffer).unwrap();
+        text += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    assert!(text.starts_with("/dev/pts/0\r\n33 77\r\n"), "{text}");
+    assert!(text.contains("crw--w----"), "{text}");
+    use std::io::Write;
+    console.write_all(b"hello\n").unwrap();
+    while let Ok(length) = console.read(&mut buffer) {
+        if length == 0 {
+            break;
+        }
+        text += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    assert!(text.contains("got hello"), "{text}");
+    bundle.await_status(&id, "stopped");
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_exec_with_a_terminal_gets_one_of_the_containers_devpts() {
+    need_root!("root_exec_with_a_terminal_gets_one_of_the_containers_devpts");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    // Our own input is no terminal: what the process writes to its terminal comes out all the same.
+    let said = bundle.oci(&["exec", "-t", &id, "sh", "-c", "tty; ls /proc/self/fd | wc -l; exit 9"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (9, "/dev/pts/0\r\n4\r\n", ""));
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_run_forwards_signals() {
+    need_root!("root_run_forwards_signals");
+    let mut bundle = Bundle::new("trap 'exit 42' TERM; touch /ready; while true; do sleep 0.01; done");
+    bundle.write();
+    let id = bundle.id();
+    let mut child = bundle.command(&["run", &id]).spawn().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !bundle.inside("ready").exists() {
+        assert!(std::time::Instant::now() < deadline, "the container does not get ready");
+        std::thread::yield_now();
+    }
+    let pid = carrack_sys::rustix::process::Pid::from_child(&child);
+    carrack_sys::rustix::process::kill_process(pid, carrack_sys::rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(42));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_two_creates_of_one_id_exclude_each_other() {
+    need_root!("root_two_creates_of_one_id_exclude_each_other");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    let children: Vec<_> = (0..4)
+        .map(|_| bundle.command(&["create", &id]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap())
+        .collect();
+    let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_hooks_run_in_order_with_the_state_on_standard_input() {
+    need_root!("root_hooks_run_in_order_with_the_state_on_standard_input");
+    let mut bundle = Bundle::new("true");
+    let log = bundle.directory.join("hooks.log");
+    let host = |name: &str| {
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("read s; echo {name} $s >> {}", log.display())]}])
+    };
+    bundle.config["hooks"] = json!({
+        "prestart": host("prestart"), "createRuntime": host("createRuntime"), "createContainer": host("createContainer"),
+        "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "read s; echo $s > /start-hook"]}],
+        "poststart": host("poststart"), "poststop": host("poststop"),
+    });
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let text = fs::read_to_string(&log).unwrap();
+    let names: Vec<_> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(names, ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]);
+    for line in text.lines() {
+        let state: serde_json::Value = serde_json::from_str(line.split_once(' ').unwrap().1).unwrap();
+        assert_eq!(state["bundle"], bundle.directory.to_str().unwrap());
+    }
+    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(bundle.inside("start-hook")).unwrap()).unwrap();
+    assert_eq!((&state["status"], &state["pid"]), (&json!("created"), &json!(1)));
+    bundle.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo bad >&2; exit 3"]}]);
+    let said = bundle.run();
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("error running createRuntime hook #0: /bin/sh: exit status: 3, output: bad"), "{}", said.err);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_an_orphan_of_the_container_does_not_outlive_it() {
+    need_root!("root_an_orphan_of_the_container_does_not_outlive_it");
+    let mut bundle = Bundle::new("setsid sleep 1000 & sleep 0.1; exit 3");
+    assert_eq!(bundle.run().code, 3);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
