@@ -1,0 +1,216 @@
+//! The verbs on containers but `run`.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrack_engine::request::{ContainerFilter, ExecRequest};
+use carrack_engine::view::{ContainerView, Phase};
+use carrack_engine::{Engine, EngineError, ExecStdio, Force, RemoveOptions};
+use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
+use carrack_words::{ContainerId, Timestamp};
+use serde_json::json;
+
+use crate::args::{Exec, Format, Kill, Logs, Names, Ps, Rm, Stop};
+use crate::failure::{Failure, chain};
+use crate::log::{self, Show};
+use crate::{human, parse, session};
+
+/// Does something to each named container; goes on after a failure and tells at the end how many there were.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineError>) -> Result<u8, Failure> {
+    let mut count = 0;
+    for name in names {
+        match act(name) {
+            Ok(said) => println!("{said}"),
+            Err(error) => {
+                eprintln!("carrack: {}", chain(&error));
+                count += 1;
+            }
+        }
+    }
+    match count {
+        0 => Ok(0),
+        count => Err(Failure::Several { count, total: names.len() }),
+    }
+}
+
+/// `carrack ps`.
+pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
+    let filter = ContainerFilter { include_single: true, include_sandboxed: true, ..ContainerFilter::default() };
+    let shown = |container: &ContainerView| flags.all || !matches!(container.phase, Phase::Created | Phase::Exited(_));
+    let containers: Vec<ContainerView> = engine.containers(&filter)?.into_iter().filter(shown).collect();
+    let id = |container: &ContainerView| {
+        if flags.no_trunc { container.id.to_string() } else { container.id.short().to_owned() }
+    };
+    if flags.quiet {
+        containers.iter().for_each(|container| println!("{}", id(container)));
+        return Ok(0);
+    }
+    if flags.format == Format::Json {
+        for container in &containers {
+            println!(
+                "{}",
+                json!({
+                    "ID": container.id, "Names": container.name, "Image": container.request.image_name, "Command": container.args,
+                    "CreatedAt": container.created_at.to_string(), "State": container.phase.name(), "Status": status(&container.phase),
+                    "Ports": ports(container), "Pod": container.pod, "Labels": container.labels,
+                })
+            );
+        }
+        return Ok(0);
+    }
+    let rows: Vec<Vec<String>> = containers
+        .iter()
+        .map(|container| {
+            let command = container.args.join(" ");
+            let age = human::span(Timestamp::now().since(container.created_at));
+            vec![
+                id(container),
+                human::shorten(&container.request.image_name, 40),
+                if flags.no_trunc { command } else { human::shorten(&command, 24) },
+                format!("{age} ago"),
+                status(&container.phase),
+                ports(container),
+                container.name.clone(),
+            ]
+        })
+        .collect();
+    print!("{}", human::table(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows));
+    Ok(0)
+}
+
+fn status(phase: &Phase) -> String {
+    let since = |time: Timestamp| human::span(Timestamp::now().since(time));
+    match phase {
+        Phase::Created => "Created".into(),
+        Phase::Running { started_at, .. } => format!("Up {}", since(*started_at)),
+        Phase::Restarting { last } => format!("Restarting ({}) {} ago", last.code, since(last.finished_at)),
+        Phase::Exited(ended) => format!("Exited ({}) {} ago", ended.code, since(ended.finished_at)),
+        Phase::Unknown => "Unknown".into(),
+    }
+}
+
+fn ports(container: &ContainerView) -> String {
+    let texts: Vec<String> = container
+        .ports
+        .iter()
+        .map(|port| {
+            let host = port.host_ip.map_or("*".to_owned(), |ip| ip.to_string());
+            format!("{host}:{}->{}/{}", port.host_port, port.container_port, port.protocol)
+        })
+        .collect();
+    texts.join(", ")
+}
+
+/// `carrack logs`.
+pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
+    let id = engine.find_container(&flags.container)?;
+    let container = engine.container(&id)?;
+    let Some(path) = container.log_path else {
+        return Err(Failure::usage(format!("container {} keeps no log", container.name)));
+    };
+    let tail = match flags.tail.as_deref() {
+        None | Some("all") => None,
+        Some(text) => Some(text.parse().map_err(|_| Failure::usage(format!("invalid --tail {text:?}: want a number or all")))?),
+    };
+    let show = Show { tail, timestamps: flags.timestamps };
+    let failed = || Failure::io(format!("read the log {}", path.display()));
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    let printed = match log::print(&path, show, &mut out, &mut err) {
+        // It has not written anything yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !flags.follow => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+        other => other.map_err(failed())?,
+    };
+    if !flags.follow {
+        return Ok(0);
+    }
+    let (end, ended) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed()(errno.into()))?;
+    std::thread::spawn({
+        let engine = Arc::clone(engine);
+        move || {
+            // Whatever the answer: there will be no more output.
+            let _ = engine.wait_container(&id);
+            drop(ended);
+        }
+    });
+    match log::follow(&path, printed, show, std::os::fd::AsFd::as_fd(&end), &mut out, &mut err) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        other => other.map(|()| 0).map_err(failed()),
+    }
+}
+
+/// `carrack exec`.
+pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
+    if flags.tty && flags.interactive && !crate::terminal::is_terminal(io::stdin()) {
+        return Err(Failure::usage("the input is not a terminal: leave -t away, or run this in a terminal"));
+    }
+    let id = engine.find_container(&flags.container)?;
+    let request = ExecRequest {
+        args: flags.command,
+        env: flags.env.iter().filter_map(|text| parse::env(text, |name| std::env::var(name).ok())).collect(),
+        working_dir: flags.workdir,
+        user: flags.user,
+        terminal: flags.tty,
+        privileged: flags.privileged,
+    };
+    let failed = || Failure::io("run the command");
+    if flags.tty {
+        let signals = session::queue_signals().map_err(failed())?;
+        let mut running = engine.exec(&id, request, ExecStdio::Terminal).map_err(Failure::start)?;
+        let console = running.take_console().ok_or_else(|| Failure::usage("the monitor gave no terminal"))?;
+        let exit = session::run_exec_terminal(running, console, signals, flags.interactive).map_err(failed())?;
+        return Ok(exit.map_or(0, |exit| exit.code() as u8));
+    }
+    let pipes = session::pipes().map_err(failed())?;
+    let running = engine.exec(&id, request, ExecStdio::Files(pipes.theirs)).map_err(Failure::start)?;
+    let exit = session::run_exec(running, pipes.ours, flags.interactive).map_err(failed())?;
+    Ok(exit.code() as u8)
+}
+
+/// `carrack stop`.
+pub fn stop(engine: &Engine, flags: &Stop) -> Result<u8, Failure> {
+    let timeout = flags.time.map(Duration::from_secs);
+    each(&flags.containers, |name| {
+        engine.stop_container(&engine.find_container(name)?, timeout)?;
+        Ok(name.to_owned())
+    })
+}
+
+/// `carrack kill`.
+pub fn kill(engine: &Engine, flags: &Kill) -> Result<u8, Failure> {
+    let signal = parse::signal(&flags.signal)?;
+    each(&flags.containers, |name| {
+        engine.signal_container(&engine.find_container(name)?, signal)?;
+        Ok(name.to_owned())
+    })
+}
+
+/// `carrack start`.
+pub fn start(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
+    each(&flags.containers, |name| {
+        engine.start_container(&engine.find_container(name)?)?;
+        Ok(name.to_owned())
+    })
+}
+
+/// `carrack rm`.
+pub fn rm(engine: &Engine, flags: &Rm) -> Result<u8, Failure> {
+    let force = if flags.force { Force::Yes } else { Force::No };
+    each(&flags.containers, |name| {
+        let id = engine.find_container(name)?;
+        engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes })?;
+        Ok(name.to_owned())
+    })
+}
+
+/// `carrack wait`.
+pub fn wait(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
+    let ids: Vec<ContainerId> =
+        flags.containers.iter().map(|name| engine.find_container(name)).collect::<Result<_, _>>()?;
+    for id in &ids {
+        println!("{}", engine.wait_container(id)?.code);
+        let _ = io::stdout().flush();
+    }
+    Ok(0)
+}

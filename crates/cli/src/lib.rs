@@ -1,0 +1,119 @@
+//! The command line for people.
+//!
+//! Translates flags to requests and views to tables; the engine decides everything.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod containers;
+mod failure;
+mod human;
+mod images;
+mod inspect;
+mod log;
+mod parse;
+mod progress;
+mod pull;
+mod refusal;
+mod run;
+mod session;
+mod system;
+mod terminal;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use carrack_engine::{Engine, EngineConfig};
+use clap::Parser;
+
+use crate::args::{Command, CommandLine};
+use crate::failure::Failure;
+
+/// Runs the daemon with an engine, on a socket; `Ok` when it was told to end.
+pub type Serve = fn(Arc<Engine>, PathBuf) -> io::Result<()>;
+
+/// Does what the command line says and returns the exit code.
+pub fn main(serve: Serve) -> ExitCode {
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let command_line = match CommandLine::try_parse_from(&arguments) {
+        Ok(command_line) => command_line,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let passes_code_on = matches!(command_line.command, Command::Run(_) | Command::Exec(_));
+    match dispatch(command_line, serve) {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure::Interrupted) => ExitCode::from(128 + 2),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "carrack: {}", failure.chain());
+            ExitCode::from(failure.exit_code(passes_code_on))
+        }
+    }
+}
+
+fn refuse(error: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
+    let mut verbs = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    let verb = verbs.find(|argument| !argument.starts_with('-') && !argument.starts_with('/'));
+    match refusal::explain(error, verb) {
+        Some(said) => {
+            let _ = writeln!(io::stderr(), "carrack: {said}");
+        }
+        None => {
+            let _ = error.print();
+        }
+    }
+    match error.use_stderr() {
+        false => ExitCode::SUCCESS,
+        true if matches!(verb, Some("run" | "exec")) => ExitCode::from(failure::FAILED),
+        true => ExitCode::from(1),
+    }
+}
+
+fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
+    if let Command::Version(flags) = &command_line.command {
+        return system::version(flags);
+    }
+    if !carrack_sys::rustix::process::geteuid().is_root() {
+        return Err(Failure::usage(
+            "this needs root: it makes namespaces, mounts and network devices (running without root is not supported yet)",
+        ));
+    }
+    let directory = |given: Option<PathBuf>, variable: &str, default: &str| {
+        given.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)).unwrap_or(default.into())
+    };
+    let root = directory(command_line.root, "CARRACK_ROOT", EngineConfig::DEFAULT_ROOT);
+    let run = directory(command_line.run, "CARRACK_RUN", EngineConfig::DEFAULT_RUN);
+    let absolute = |path: PathBuf| std::path::absolute(&path).map_err(Failure::io(format!("resolve {}", path.display())));
+    let config = EngineConfig::new(absolute(root)?, absolute(run)?).map_err(Failure::io("find the own program"))?;
+    let engine = Arc::new(Engine::open(config)?);
+    match command_line.command {
+        Command::Run(flags) => run::run(&engine, *flags),
+        Command::Ps(flags) => containers::ps(&engine, &flags),
+        Command::Logs(flags) => containers::logs(&engine, &flags),
+        Command::Exec(flags) => containers::exec(&engine, flags),
+        Command::Stop(flags) => containers::stop(&engine, &flags),
+        Command::Kill(flags) => containers::kill(&engine, &flags),
+        Command::Start(flags) => containers::start(&engine, &flags),
+        Command::Rm(flags) => containers::rm(&engine, &flags),
+        Command::Wait(flags) => containers::wait(&engine, &flags),
+        Command::Inspect(flags) => inspect::inspect(&engine, &flags),
+        Command::Pull(flags) => pull::pull(&engine, &flags),
+        Command::Images(flags) => images::list(&engine, &flags),
+        Command::Tag(flags) => images::tag(&engine, &flags),
+        Command::Rmi(flags) => images::remove(&engine, &flags),
+        Command::Info(flags) => system::info(&engine, &flags),
+        Command::Version(flags) => system::version(&flags),
+        Command::Serve(flags) => {
+            let socket = flags.socket.unwrap_or_else(|| engine.config().run.join("carrack.sock"));
+            serve(engine, socket).map_err(Failure::io("serve"))?;
+            Ok(0)
+        }
+        Command::Cleanup { pod } => system::cleanup(&engine, &pod),
+        Command::Teardown => {
+            engine.teardown()?;
+            Ok(0)
+        }
+        Command::Load { directory, name } => images::load(&engine, &directory, &name),
+    }
+}

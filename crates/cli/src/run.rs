@@ -1,0 +1,143 @@
+//! `carrack run`: pull if needed, create, attach, start, pass the exit code on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use carrack_engine::request::{CapabilityRequest, ContainerRequest, PodRequest, ResourceRequest, SecurityRequest, UserRequest};
+use carrack_engine::{AttachRequest, Engine, RestartPolicy};
+use carrack_words::{ContainerId, Digest};
+
+use crate::args::Run;
+use crate::failure::Failure;
+use crate::{parse, pull, session};
+
+/// Runs a container as the flags say and returns the exit code.
+pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
+    check(&flags)?;
+    // Before any thread is started: threads inherit the signal mask.
+    let signals = if flags.detach { None } else { Some(session::queue_signals().map_err(Failure::io("receive signals"))?) };
+    let (pod, mut container) = plan(&flags)?;
+    container.image = pull::find_or_pull(engine, &flags.image, flags.platform.as_deref())?;
+    let id = engine.create_single(pod, container)?;
+    match signals {
+        None => detached(engine, &id),
+        Some(signals) => foreground(engine, &id, &flags, signals),
+    }
+}
+
+fn check(flags: &Run) -> Result<(), Failure> {
+    if flags.tty && flags.interactive && !flags.detach && !crate::terminal::is_terminal(io::stdin()) {
+        return Err(Failure::usage("the input is not a terminal: leave -t away, or run this in a terminal"));
+    }
+    if flags.rm && flags.restart.as_deref().is_some_and(|policy| policy != "no") {
+        return Err(Failure::usage("--rm and --restart exclude each other: a container that is removed cannot start again"));
+    }
+    Ok(())
+}
+
+/// What the flags ask for; the image's id is not known yet.
+fn plan(flags: &Run) -> Result<(PodRequest, ContainerRequest), Failure> {
+    let directory = std::env::current_dir().map_err(Failure::io("find the working directory"))?;
+    let caller = |name: &str| std::env::var(name).ok();
+    let mut env = Vec::new();
+    for path in &flags.env_file {
+        let text = std::fs::read_to_string(path).map_err(Failure::io(format!("read {}", path.display())))?;
+        env.extend(parse::env_file(&text, caller));
+    }
+    env.extend(flags.env.iter().filter_map(|text| parse::env(text, caller)));
+    let mut ports = Vec::new();
+    for text in &flags.publish {
+        ports.extend(parse::publish(text)?);
+    }
+    let cpu = flags.cpus.as_deref().map(parse::cpus).transpose()?;
+    let mounts = flags.volume.iter().map(|text| parse::volume(text, &directory)).collect::<Result<Vec<_>, _>>()?;
+    let pod = PodRequest {
+        hostname: flags.hostname.clone(),
+        network: flags.network.as_deref().map(parse::network).transpose()?.unwrap_or_default(),
+        pid: carrack_engine::request::NamespaceMode::Container,
+        ports,
+        privileged: flags.privileged,
+        ..PodRequest::default()
+    };
+    let container = ContainerRequest {
+        name: flags.name.clone(),
+        entrypoint: flags.entrypoint.as_ref().map(|program| match program.as_str() {
+            "" => Vec::new(),
+            program => vec![program.to_owned()],
+        }),
+        args: (!flags.command.is_empty()).then(|| flags.command.clone()),
+        env,
+        working_dir: flags.workdir.clone(),
+        user: UserRequest { user: flags.user.clone(), ..UserRequest::default() },
+        mounts,
+        terminal: flags.tty,
+        stdin: flags.interactive,
+        stdin_once: flags.interactive && !flags.detach,
+        resources: ResourceRequest {
+            memory_bytes: flags.memory.as_deref().map(|text| parse::bytes("--memory", text)).transpose()?,
+            cpu_quota_usec: cpu.map(|(quota, _)| quota),
+            cpu_period_usec: cpu.map(|(_, period)| period),
+            pids: flags.pids_limit.filter(|limit| *limit != 0),
+            ..ResourceRequest::default()
+        },
+        security: SecurityRequest {
+            capabilities: CapabilityRequest {
+                add: flags.cap_add.clone(),
+                drop: flags.cap_drop.clone(),
+                add_ambient: Vec::new(),
+            },
+            privileged: flags.privileged,
+            readonly_rootfs: flags.read_only,
+            ..SecurityRequest::default()
+        },
+        labels: BTreeMap::new(),
+        restart: flags.restart.as_deref().map(parse::restart).transpose()?.unwrap_or(RestartPolicy::No),
+        auto_remove: flags.rm,
+        ..ContainerRequest::of_image(Digest::from_sha256([0; 32]), flags.image.clone())
+    };
+    Ok((pod, container))
+}
+
+fn detached(engine: &Engine, id: &ContainerId) -> Result<u8, Failure> {
+    started(engine, id, engine.start_container(id))?;
+    println!("{id}");
+    Ok(0)
+}
+
+/// A container whose start failed stays, as docker leaves it, unless it was to be removed.
+fn started<T>(engine: &Engine, id: &ContainerId, result: Result<T, carrack_engine::EngineError>) -> Result<T, Failure> {
+    result.map_err(|error| {
+        let removes = engine.container(id).is_ok_and(|container| container.request.auto_remove);
+        if removes && let Err(error) = engine.remove_container(id, carrack_engine::Force::Yes) {
+            return Failure::from(error);
+        }
+        Failure::start(error)
+    })
+}
+
+fn foreground(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    flags: &Run,
+    signals: carrack_sys::signal_queue::SignalQueue,
+) -> Result<u8, Failure> {
+    let attach = AttachRequest { stdin: flags.interactive, stdout: true, stderr: true, lossless: true };
+    let streams = started(engine, id, engine.start_attached(id, attach))?;
+    let ended = session::run(engine, id, streams, signals, flags.tty, flags.interactive).map_err(Failure::io("attach"))?;
+    match ended {
+        session::Ended::Exited(record) => {
+            if flags.rm {
+                engine.wait_removed(id)?;
+            }
+            Ok(record.exit.code() as u8)
+        }
+        session::Ended::Detached => Ok(0),
+        session::Ended::OutputClosed => {
+            // As in a shell's pipeline: who has no reader any more ends, with the code of SIGPIPE.
+            engine.stop_container(id, Some(std::time::Duration::ZERO))?;
+            Ok(128 + 13)
+        }
+        session::Ended::Lost(error) => Err(Failure::io("read the container's output")(error)),
+    }
+}

@@ -1,0 +1,282 @@
+//! The caller's terminal, streams and signals on one side, a container's on the other.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc;
+use std::sync::Arc;
+use std::thread;
+
+use carrack_engine::{AttachReader, AttachWriter, Engine, ExecSession, ExitRecord, Size, Stream, StreamFrame};
+use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
+use carrack_sys::signal_queue::SignalQueue;
+use carrack_words::{ContainerId, Exit};
+
+use crate::terminal::{self, DetachKeys, RawMode, Typed};
+
+/// Signals handed on to a container in the foreground. The others mean this program (PIPE), or cannot be caught.
+const FORWARDED: &[i32] = &[1, 2, 3, 10, 12, 15, 18, 28];
+const SIGWINCH: i32 = 28;
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// How a foreground session ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The container exited.
+    Exited(ExitRecord),
+    /// The detach keys were typed.
+    Detached,
+    /// Whoever read our output went away.
+    OutputClosed,
+    /// The monitor went away.
+    Lost(io::Error),
+}
+
+/// Signals are read from a queue from now on. Must be called before any thread is started, since threads inherit the mask.
+pub fn queue_signals() -> io::Result<SignalQueue> {
+    SignalQueue::open(FORWARDED)
+}
+
+/// Connects the caller's streams with an attached container until one side ends.
+pub fn run(
+    engine: &Arc<Engine>,
+    id: &ContainerId,
+    (mut reader, writer): (AttachReader, AttachWriter),
+    signals: SignalQueue,
+    terminal: bool,
+    stdin: bool,
+) -> io::Result<Ended> {
+    let raw = match terminal && stdin && terminal::is_terminal(io::stdin()) {
+        true => Some(RawMode::enter()?),
+        false => None,
+    };
+    let (ended, wait) = mpsc::channel();
+    let writer = Arc::new(std::sync::Mutex::new(writer));
+    if terminal {
+        send_size(&writer);
+    }
+    if stdin {
+        let (writer, ended, is_raw) = (Arc::clone(&writer), ended.clone(), raw.is_some());
+        thread::spawn(move || {
+            if let Typed::Detach(_) = pump_stdin(&writer, is_raw) {
+                let _ = ended.send(Ended::Detached);
+            }
+        });
+    }
+    {
+        let (writer, engine, id) = (Arc::clone(&writer), Arc::clone(engine), id.clone());
+        thread::spawn(move || forward_signals(&signals, |signal| match signal {
+            SIGWINCH if terminal => send_size(&writer),
+            SIGWINCH => {}
+            // A container that is just ending cannot take it; there is nobody to tell.
+            other => drop(engine.signal_container(&id, other as u8)),
+        }));
+    }
+    thread::spawn(move || {
+        let _ = ended.send(pump_output(&mut reader));
+    });
+    let outcome = wait.recv().unwrap_or(Ended::Lost(io::ErrorKind::BrokenPipe.into()));
+    drop(raw);
+    Ok(outcome)
+}
+
+fn pump_output(reader: &mut AttachReader) -> Ended {
+    loop {
+        let written = match reader.next() {
+            Ok(Some(StreamFrame::Data { stream: Stream::Stderr, bytes })) => write_all(&mut io::stderr().lock(), &bytes),
+            Ok(Some(StreamFrame::Data { bytes, .. })) => write_all(&mut io::stdout().lock(), &bytes),
+            Ok(Some(StreamFrame::End(record))) => return Ended::Exited(record),
+            Ok(Some(StreamFrame::Resize(_) | StreamFrame::StdinClosed)) => Ok(()),
+            Ok(None) => return Ended::Lost(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => return Ended::Lost(error),
+        };
+        if written.is_err() {
+            return Ended::OutputClosed;
+        }
+    }
+}
+
+fn write_all(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+fn pump_stdin(writer: &std::sync::Mutex<AttachWriter>, is_raw: bool) -> Typed {
+    let mut keys = DetachKeys::default();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let send = |frame: &StreamFrame| {
+        writer.lock().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe)).and_then(|mut writer| writer.send(frame))
+    };
+    loop {
+        let count = match io::stdin().lock().read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A terminal that we may not read from (background job) is as good as none.
+            Err(_) => 0,
+        };
+        if count == 0 {
+            let _ = send(&StreamFrame::StdinClosed);
+            return Typed::Bytes(Vec::new());
+        }
+        let typed = if is_raw { keys.feed(&buffer[..count]) } else { Typed::Bytes(buffer[..count].to_vec()) };
+        let (bytes, leaves) = match typed {
+            Typed::Bytes(bytes) => (bytes, false),
+            Typed::Detach(bytes) => (bytes, true),
+        };
+        if !bytes.is_empty() && send(&StreamFrame::Data { stream: Stream::Stdin, bytes }).is_err() {
+            return Typed::Bytes(Vec::new());
+        }
+        if leaves {
+            return Typed::Detach(Vec::new());
+        }
+    }
+}
+
+fn send_size(writer: &std::sync::Mutex<AttachWriter>) {
+    if let (Some((rows, columns)), Ok(mut writer)) = (terminal::size(io::stdin()), writer.lock()) {
+        let _ = writer.send(&StreamFrame::Resize(Size { rows, columns }));
+    }
+}
+
+fn forward_signals(queue: &SignalQueue, mut act: impl FnMut(i32)) {
+    use carrack_sys::rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        match queue.next() {
+            Ok(Some(received)) => act(received.number),
+            Ok(None) => {
+                let _ = poll(&mut [PollFd::new(queue, PollFlags::IN)], None);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// The three pipes of an exec without a terminal: ours, and the program's.
+pub struct Pipes {
+    /// Our ends: written to, read from, read from.
+    pub ours: [OwnedFd; 3],
+    /// The program's ends.
+    pub theirs: [OwnedFd; 3],
+}
+
+/// Pipes rather than our own handles: a container must never hold the caller's terminal or files.
+pub fn pipes() -> io::Result<Pipes> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC);
+    let ((stdin, to), (out, stdout), (err, stderr)) = (pipe()?, pipe()?, pipe()?);
+    Ok(Pipes { ours: [to, out, err], theirs: [stdin, stdout, stderr] })
+}
+
+/// Runs an exec without a terminal to its end.
+pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> io::Result<Exit> {
+    let [to, out, err] = ours;
+    if stdin {
+        thread::spawn(move || {
+            // Ends with our input, or when the program is gone.
+            let _ = io::copy(&mut io::stdin().lock(), &mut std::fs::File::from(to));
+        });
+    } else {
+        drop(to);
+    }
+    let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let ended = Arc::new(ended);
+    let copy = |from: OwnedFd, is_error: bool| {
+        let ended = Arc::clone(&ended);
+        thread::spawn(move || match is_error {
+            true => copy_until_end(from, &ended, &mut io::stderr()),
+            false => copy_until_end(from, &ended, &mut io::stdout()),
+        })
+    };
+    let copies = [copy(out, false), copy(err, true)];
+    let exit = session.wait()?;
+    drop(end);
+    for copy in copies {
+        let _ = copy.join();
+    }
+    Ok(exit)
+}
+
+/// Copies until the other side closes, or until `ended` says that the program is gone and nothing is left to read: what it started
+/// may hold the pipe for ever.
+fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut file = std::fs::File::from(from);
+    while let Ok(true) = terminal::wait_readable(file.as_fd(), ended.as_fd()) {
+        match file.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(count) if write_all(out, &buffer[..count]).is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Runs an exec with a terminal to its end, or until the detach keys are typed (`None`).
+pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: SignalQueue, stdin: bool) -> io::Result<Option<Exit>> {
+    use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
+    let raw = match stdin && terminal::is_terminal(io::stdin()) {
+        true => Some(RawMode::enter()?),
+        false => None,
+    };
+    let console = Arc::new(console);
+    let resize = {
+        let console = Arc::clone(&console);
+        move || {
+            if let Some((rows, columns)) = terminal::size(io::stdin()) {
+                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                let _ = tcsetwinsize(&*console, size);
+            }
+        }
+    };
+    resize();
+    thread::spawn(move || forward_signals(&signals, |signal| if signal == SIGWINCH { resize() }));
+    let (done, wait) = mpsc::channel();
+    if stdin {
+        let (console, done, is_raw) = (Arc::clone(&console), done.clone(), raw.is_some());
+        thread::spawn(move || {
+            if type_into(&console, is_raw) {
+                let _ = done.send(None);
+            }
+        });
+    }
+    let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let output = thread::spawn({
+        let console = console.try_clone()?;
+        move || copy_until_end(console, &ended, &mut io::stdout())
+    });
+    thread::spawn(move || {
+        let exit = session.wait();
+        drop(end);
+        let _ = output.join();
+        let _ = done.send(Some(exit));
+    });
+    let outcome = wait.recv().ok().flatten().transpose();
+    drop(raw);
+    outcome
+}
+
+/// Copies what is typed to a terminal; true if the detach keys ended it.
+fn type_into(console: &OwnedFd, is_raw: bool) -> bool {
+    const END_OF_TRANSMISSION: u8 = 4;
+    let mut keys = DetachKeys::default();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = io::stdin().lock().read(&mut buffer).unwrap_or(0);
+        let (bytes, leaves) = match count {
+            // A terminal has no end of file; this byte is how one is typed.
+            0 => (vec![END_OF_TRANSMISSION], false),
+            _ if !is_raw => (buffer[..count].to_vec(), false),
+            _ => match keys.feed(&buffer[..count]) {
+                Typed::Bytes(bytes) => (bytes, false),
+                Typed::Detach(bytes) => (bytes, true),
+            },
+        };
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            match carrack_sys::rustix::io::write(console, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(_) => return false,
+            }
+        }
+        if leaves || count == 0 {
+            return leaves;
+        }
+    }
+}

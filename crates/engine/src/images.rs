@@ -1,0 +1,105 @@
+//! Images, as far as containers use them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use carrack_image::{Image, Names, Removed};
+use carrack_words::{ContainerId, Digest, ImageQuery, ImageRefError};
+
+use crate::container::Force;
+use crate::engine::Engine;
+use crate::error::EngineError;
+
+/// Which names of an image a removal takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoveNames {
+    /// The one that was given; given an id, all of them if that is allowed.
+    One,
+    /// All names of the image, whatever it was named by (CRI).
+    All,
+}
+
+/// What images and containers take on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Where all of it is.
+    pub root: PathBuf,
+    /// Bytes of blobs and unpacked layers.
+    pub images_bytes: u64,
+    /// Inodes of unpacked layers.
+    pub images_inodes: u64,
+    /// Bytes of the containers' writable layers and files.
+    pub containers_bytes: u64,
+    /// Inodes of them.
+    pub containers_inodes: u64,
+}
+
+impl Engine {
+    /// The image that `query` names: name, id, or the beginning of one id.
+    pub fn find_image(&self, query: &str) -> Result<Image, EngineError> {
+        Ok(self.images.find(&parse_query(query)?)?)
+    }
+
+    /// Removes an image's name or names, and the image with its last one. Refused while containers need it, unless forced: they keep the layers
+    /// until they are removed.
+    pub fn remove_image(&self, query: &str, names: RemoveNames, force: Force) -> Result<Removed, EngineError> {
+        let query = parse_query(query)?;
+        let containers = self.containers_table().list()?;
+        let users = |image: &Digest| {
+            let of_image = containers.iter().filter(|container| container.image == *image);
+            of_image.map(|container| container.name.clone()).collect()
+        };
+        // The kubelet removes images that ended containers still name.
+        let (names, force) = match (names, force) {
+            (RemoveNames::All, _) => (Names::All, carrack_image::Force::Yes),
+            (RemoveNames::One, Force::Yes) => (Names::This, carrack_image::Force::Yes),
+            (RemoveNames::One, Force::No) => (Names::This, carrack_image::Force::No),
+        };
+        Ok(self.images.remove(&query, names, force, users)?)
+    }
+
+    /// Keeps the image's layers as long as the container exists.
+    pub(crate) fn hold_image(&self, container: &ContainerId, image: &Image) -> Result<(), EngineError> {
+        Ok(self.store.holds().set(&holder(container), &image.resources())?)
+    }
+
+    pub(crate) fn release_image(&self, container: &ContainerId) -> Result<(), EngineError> {
+        Ok(self.store.holds().release(&holder(container))?)
+    }
+
+    /// What images and containers take on disk.
+    pub fn disk_usage(&self) -> Result<DiskUsage, EngineError> {
+        let usage = self.store.usage()?;
+        let (mut containers_bytes, mut containers_inodes) = (0, 0);
+        measure(&self.config.root.join("containers"), &mut containers_bytes, &mut containers_inodes);
+        Ok(DiskUsage {
+            root: self.config.root.clone(),
+            images_bytes: usage.blob_bytes + usage.layer_bytes,
+            images_inodes: usage.blobs + usage.layer_inodes,
+            containers_bytes,
+            containers_inodes,
+        })
+    }
+}
+
+fn parse_query(text: &str) -> Result<ImageQuery, EngineError> {
+    text.parse().map_err(|error: ImageRefError| EngineError::Invalid { message: error.to_string() })
+}
+
+fn holder(container: &ContainerId) -> String {
+    format!("container:{container}")
+}
+
+/// Adds up what is below a directory; what goes away meanwhile does not count.
+fn measure(directory: &Path, bytes: &mut u64, inodes: &mut u64) {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let Ok(facts) = fs::symlink_metadata(entry.path()) else { continue };
+        *inodes += 1;
+        *bytes += facts.blocks() * 512;
+        if facts.is_dir() {
+            measure(&entry.path(), bytes, inodes);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Brings records and reality together after a crash, a reboot, or the death of a monitor.
+//!
+//! Reads the disk, asks the kernel, then finishes or rolls back. May be run at any time beside other engines: it takes each pod's lock, and
+//! passes over those that somebody else is at work on.
+
+use carrack_words::{ContainerId, PodId};
+
+use crate::engine::Engine;
+use crate::error::{EngineError, chain};
+use crate::record::{ContainerRecord, PodRecord, PodStage};
+use crate::view::Phase;
+
+/// What recovery found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Pods whose effects were half-made, outlived by their monitor or ended by a reboot, and are released now.
+    pub released: Vec<PodId>,
+    /// Containers started again by their restart policy.
+    pub restarted: Vec<ContainerId>,
+    /// What went wrong meanwhile.
+    pub failures: Vec<String>,
+}
+
+impl Engine {
+    /// Releases what nobody owns any more and starts again what is to run.
+    pub fn recover(&self) -> Result<Recovered, EngineError> {
+        let mut found = Recovered::default();
+        let containers = self.containers_table().list()?;
+        for pod in self.pods_table().list()? {
+            let of_pod: Vec<&ContainerRecord> = containers.iter().filter(|container| container.pod == pod.id).collect();
+            if let Err(error) = self.recover_pod(&pod, &of_pod, &mut found) {
+                found.failures.push(format!("pod {}: {}", pod.id.short(), chain(&error)));
+            }
+        }
+        // The list of pods was read before; one that is just being made is in the table before it gets an address.
+        let network = self.network()?.reconcile(|id| self.pods_table().get(id).is_ok_and(|kept| kept.record.stage != PodStage::Idle));
+        if let Err(error) = network {
+            found.failures.push(chain(&error));
+        }
+        Ok(found)
+    }
+
+    fn recover_pod(&self, pod: &PodRecord, containers: &[&ContainerRecord], found: &mut Recovered) -> Result<(), EngineError> {
+        let Some(lock) = self.store.locks().try_acquire("pod", pod.id.as_str())? else { return Ok(()) };
+        let mut kept = self.pods_table().get(&pod.id)?;
+        let is_lost = match kept.record.stage {
+            PodStage::Idle => false,
+            PodStage::Making => true,
+            PodStage::Ready => kept.record.boot_id != self.boot_id || self.pod_state(&pod.id)?.is_none(),
+        };
+        if is_lost {
+            self.release_pod(&mut kept)?;
+            found.released.push(pod.id.clone());
+        }
+        let removable = |container: &&&ContainerRecord| {
+            container.request.auto_remove && (container.started_in_boot.is_some() || self.is_abandoned(container.id.as_str()))
+        };
+        if pod.is_single() && kept.record.stage == PodStage::Idle {
+            let gone: Vec<_> = containers.iter().filter(removable).collect();
+            for container in &gone {
+                self.forget_container(container, true)?;
+            }
+            if !gone.is_empty() || containers.is_empty() {
+                return self.pods_table().delete(&pod.id);
+            }
+        }
+        drop(lock);
+        for container in containers.iter().filter(|container| !container.sandboxed && wants_start(container)) {
+            if matches!(self.observe(container)?, Phase::Exited(_)) && container.started_in_boot.as_ref() != Some(&self.boot_id) {
+                self.start_container(&container.id)?;
+                found.restarted.push(container.id.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops and releases everything of this engine and removes what it set up on the host. Images, volumes and containers stay.
+    pub fn teardown(&self) -> Result<(), EngineError> {
+        for pod in self.pods_table().list()? {
+            self.stop_pod(&pod.id)?;
+        }
+        self.network()?.teardown()?;
+        for group in [self.config.monitor_cgroup(), self.config.cgroup_parent.clone()] {
+            remove_group(&group)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the policy starts a container after a reboot.
+fn wants_start(container: &ContainerRecord) -> bool {
+    use carrack_monitor_proto::RestartPolicy;
+    match container.request.restart {
+        RestartPolicy::Always => true,
+        RestartPolicy::UnlessStopped => !container.stopped,
+        // As docker: a run that a reboot cut off counts as a failure.
+        RestartPolicy::OnFailure { .. } => !container.stopped,
+        RestartPolicy::No => false,
+    }
+}
+
+fn remove_group(path: &str) -> Result<(), EngineError> {
+    let failed = |error: &dyn std::error::Error| EngineError::Teardown {
+        what: "cgroup",
+        name: path.to_owned(),
+        failures: chain(error),
+    };
+    let host = carrack_cgroup::Host::probe().map_err(|error| failed(&error))?;
+    let path = carrack_cgroup::GroupPath::parse(path).map_err(|error| failed(&error))?;
+    host.open(&path).remove(std::time::Duration::from_secs(2)).map_err(|error| failed(&error))
+}
