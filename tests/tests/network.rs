@@ -1,0 +1,183 @@
+//! The built-in network, by real sockets.
+
+#![forbid(unsafe_code)]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use carrack_tests::command::{DEADLINE, run};
+use carrack_tests::node::{Node, with_busybox};
+use carrack_tests::programs;
+use carrack_tests::skip;
+use carrack_tests::wait::wait_for;
+
+/// A server in a container: answers every connection with its own host name.
+const SERVER: &str = "while :; do echo hello from $(hostname) | nc -l -p 80; done";
+
+/// Connects from the node's own network, and returns what is answered.
+fn ask(node: &Node, address: &str) -> Option<String> {
+    let address = address.to_owned();
+    node.in_network(move || {
+        let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, Duration::from_secs(2)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        (!answer.is_empty()).then_some(answer)
+    })
+}
+
+/// The same, until somebody answers.
+fn answer(node: &Node, address: &str) -> String {
+    wait_for(&format!("an answer from {address}"), DEADLINE, || ask(node, address))
+}
+
+/// Another host on a link: it is 192.0.2.2, and the node 192.0.2.1.
+fn neighbour(node: &Node) -> Node {
+    let other = Node::new("neighbour");
+    let ip = |inside: &Node, arguments: &str| run(inside.fixture("ip").args(arguments.split(' '))).ok();
+    // A link is given to another network by a pid, which only means something out here: so it is made out here, in both networks.
+    let mut make = std::process::Command::new("nsenter");
+    make.args(["-t", &node.pid().to_string(), "-n", "ip"]);
+    make.args(["link", "add", "out0", "type", "veth", "peer", "name", "out1", "netns", &other.pid().to_string()]);
+    run(&mut make).ok();
+    ip(node, "address add 192.0.2.1/24 dev out0");
+    ip(node, "link set out0 up");
+    ip(node, "route add default via 192.0.2.2");
+    ip(&other, "address add 192.0.2.2/24 dev out1");
+    ip(&other, "link set out1 up");
+    other
+}
+
+#[test]
+fn root_containers_get_addresses_of_their_own_and_reach_each_other() {
+    let (node, _registry, image) = with_busybox("addresses");
+    node.ok(&["run", "-d", "--name", "one", "--hostname", "one", &image, "sh", "-c", SERVER]);
+    node.ok(&["run", "-d", "--name", "two", &image, "sleep", "1000"]);
+    let (one, two) = (node.address("one"), node.address("two"));
+    assert_ne!(one, two);
+    let heard = wait_for("one answers two", DEADLINE, || {
+        let ran = node.run(&["exec", "two", "sh", "-c", &format!("nc {one} 80 </dev/null")]);
+        (ran.code == 0 && !ran.stdout.is_empty()).then_some(ran.stdout)
+    });
+    assert_eq!(heard, "hello from one\n");
+    // Addresses are given round robin: a freed one is not the next.
+    node.ok(&["rm", "-f", "two"]);
+    node.ok(&["run", "-d", "--name", "three", &image, "sleep", "1000"]);
+    assert_ne!(node.address("three"), two);
+    node.ok(&["rm", "-f", "one", "three"]);
+    node.finish();
+}
+
+#[test]
+fn root_a_published_port_is_reached_from_everywhere() {
+    let (node, _registry, image) = with_busybox("publish");
+    node.ok(&["run", "-d", "--name", "web", "--hostname", "web", "-p", "8080:80", &image, "sh", "-c", SERVER]);
+    let hello = "hello from web\n";
+    let address = node.address("web");
+    assert_eq!(answer(&node, &format!("{address}:80")), hello);
+    assert_eq!(answer(&node, "127.0.0.1:8080"), hello);
+    assert_eq!(answer(&node, "[::1]:8080"), hello);
+    // From another container, and from the container itself, through the host's address on the bridge.
+    let gateway = node.ok(&["exec", "web", "sh", "-c", "ip route | grep default"]);
+    let gateway = gateway.split(' ').nth(2).unwrap().to_owned();
+    let through_host = |container: &[&str]| {
+        wait_for("an answer through the host", DEADLINE, || {
+            let script = format!("nc {gateway} 8080 </dev/null");
+            let mut arguments = container.to_vec();
+            arguments.extend(["sh", "-c", &script]);
+            let ran = node.run(&arguments);
+            (ran.code == 0 && !ran.stdout.is_empty()).then_some(ran.stdout)
+        })
+    };
+    assert_eq!(through_host(&["run", "--rm", &image]), hello);
+    assert_eq!(through_host(&["exec", "web"]), hello);
+    // The port is taken now, by name.
+    node.run(&["run", "-d", "-p", "8080:80", &image, "true"]).fails(125, "8080");
+    node.ok(&["rm", "-f", "web"]);
+    assert_eq!(ask(&node, "127.0.0.1:8080"), None);
+    node.ok(&["run", "-d", "--name", "web", "--hostname", "next", "-p", "127.0.0.1:8080:80", &image, "sh", "-c", SERVER]);
+    assert_eq!(answer(&node, "127.0.0.1:8080"), "hello from next\n");
+    node.ok(&["rm", "-f", "web"]);
+    node.finish();
+}
+
+#[test]
+fn root_a_port_that_a_process_of_the_host_has_is_refused() {
+    let (node, _registry, image) = with_busybox("port-taken");
+    let (_listener, address) = node.listen("0.0.0.0:0");
+    let port = address.port().to_string();
+    node.run(&["run", "--rm", "-p", &format!("{port}:80"), &image, "true"]).fails(125, &port);
+    node.finish();
+}
+
+#[test]
+fn root_datagrams_are_published_too() {
+    let (node, _registry, image) = with_busybox("udp");
+    node.ok(&["run", "-d", "--name", "echo", "-p", "9999:9999/udp", &image, "sh", "-c", "while :; do nc -u -l -p 9999 -e cat; done"]);
+    let heard = wait_for("a datagram comes back", DEADLINE, || {
+        node.in_network(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
+            socket.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+            socket.send_to(b"ahoy", "127.0.0.1:9999").ok()?;
+            let mut buffer = [0; 16];
+            let (length, _) = socket.recv_from(&mut buffer).ok()?;
+            Some(buffer[..length].to_vec())
+        })
+    });
+    assert_eq!(heard, b"ahoy");
+    node.ok(&["rm", "-f", "echo"]);
+    node.finish();
+}
+
+#[test]
+fn root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_ports() {
+    if !programs::is_installed("ip") {
+        return skip("root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_ports", "ip is not installed");
+    }
+    let (node, _registry, image) = with_busybox("outside");
+    let outside = neighbour(&node);
+    let (listener, _) = outside.listen("192.0.2.2:7000");
+    let server = std::thread::spawn(move || {
+        let (mut stream, from) = listener.accept().expect("somebody connects");
+        stream.write_all(b"land ahoy\n").expect("the connection is open");
+        from.ip()
+    });
+    assert_eq!(node.ok(&["run", "--rm", &image, "nc", "192.0.2.2", "7000"]), "land ahoy");
+    assert_eq!(server.join().unwrap(), "192.0.2.1".parse::<IpAddr>().unwrap());
+
+    node.ok(&["run", "-d", "--name", "web", "--hostname", "web", "-p", "8080:80", &image, "sh", "-c", SERVER]);
+    assert_eq!(answer(&outside, "192.0.2.1:8080"), "hello from web\n");
+    node.ok(&["rm", "-f", "web"]);
+    node.finish();
+}
+
+#[test]
+fn root_the_other_network_modes_are_the_hosts_and_nothing() {
+    let (node, _registry, image) = with_busybox("modes");
+    let interfaces = |mode: &str| node.ok(&["run", "--rm", "--network", mode, &image, "sh", "-c", "ls /sys/class/net | sort | tr '\\n' ' '"]);
+    assert_eq!(interfaces("none").trim(), "lo");
+    assert_eq!(interfaces("bridge").trim(), "eth0 lo");
+    let (_listener, address) = node.listen("127.0.0.1:0");
+    let port = address.port().to_string();
+    // In the host's network the port of a process of the host is just there.
+    assert_eq!(node.run(&["run", "--rm", "--network", "host", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
+    assert_ne!(node.run(&["run", "--rm", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
+    assert_eq!(node.run(&["run", "--rm", "--network", "none", &image, "sh", "-c", "nc -l -p 5 -e true & sleep 0.2; nc -z 127.0.0.1 5"]).code, 0);
+    node.finish();
+}
+
+#[test]
+fn root_resolv_conf_names_the_hosts_real_servers() {
+    let (node, _registry, image) = with_busybox("resolv");
+    assert!(node.ok(&["run", "--rm", &image, "cat", "/etc/resolv.conf"]).contains("nameserver 192.0.2.53"));
+    // Behind a local stub the servers that it asks are named, for nobody in a container could ask the stub.
+    let script = "mkdir -p /run/systemd/resolve && echo 'nameserver 198.51.100.7' > /run/systemd/resolve/resolv.conf";
+    run(node.inside(programs::busybox()).args(["sh", "-c", script])).ok();
+    std::fs::write(node.place().join("resolv.conf"), "nameserver 127.0.0.53\noptions edns0\n").unwrap();
+    let seen = node.ok(&["run", "--rm", &image, "cat", "/etc/resolv.conf"]);
+    assert!(seen.contains("nameserver 198.51.100.7") && !seen.contains("127.0.0.53"), "{seen}");
+    let hosts = node.ok(&["run", "--rm", "--hostname", "flagship", &image, "cat", "/etc/hosts"]);
+    assert!(hosts.contains("127.0.0.1") && hosts.contains("flagship"), "{hosts}");
+    node.finish();
+}

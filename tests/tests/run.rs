@@ -1,0 +1,299 @@
+//! `carrack run` and the commands around it, as a person uses them.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use carrack_sys::rustix::process::Signal;
+use carrack_tests::command::{DEADLINE, run, run_with_input, start};
+use carrack_tests::node::with_busybox;
+use carrack_tests::pty::Terminal;
+use carrack_tests::wait::wait_until;
+
+#[test]
+fn root_run_pulls_prints_and_passes_the_exit_code() {
+    let (node, _registry, image) = with_busybox("run");
+    let ran = node.run(&["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (7, "out\n"), "{ran}");
+    assert!(ran.stderr.contains("err\n"), "{ran}");
+    // Output that is no terminal gets plain lines of progress, on standard error.
+    assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
+    assert_eq!(node.run(&["run", "--rm", &image, "sh", "-c", "kill -TERM $$"]).code, 143);
+    node.finish();
+}
+
+#[test]
+fn root_exit_codes_tell_what_could_not_be_run() {
+    let (node, _registry, image) = with_busybox("exit-codes");
+    node.run(&["run", "--rm", &image, "no-such-program"]).fails(127, "no-such-program");
+    node.run(&["run", "--rm", &image, "/etc/not-a-program"]).fails(126, "/etc/not-a-program");
+    node.run(&["run", "--rm", &image, "/etc"]).fails(126, "/etc");
+    node.run(&["run", "--rm", "--no-such-flag", &image]).fails(125, "--no-such-flag");
+    node.run(&["run", "--rm", "--memory", "lots", &image]).fails(125, "lots");
+    node.run(&["run", "--rm", "--cpus", "-1", &image]).fails(125, "-1");
+    node.run(&["run", "--rm", "--cap-add", "CAP_OF_ADMIRAL", &image]).fails(125, "CAP_OF_ADMIRAL");
+    node.run(&["run", "--rm", "--network", "subspace", &image]).fails(125, "subspace");
+    node.run(&["run", "--rm", "-v", "/no/such/place:/mnt", &image, "true"]);
+    node.run(&["run", "--rm", "-p", "70000:80", &image]).fails(125, "70000");
+    node.run(&["run", "--rm", "--user", "nobody-here", &image]).fails(125, "nobody-here");
+    node.finish();
+}
+
+#[test]
+fn root_a_flag_that_docker_users_know_is_refused_by_name() {
+    let (node, _registry, image) = with_busybox("unknown-flags");
+    for flag in ["--gpus=all", "--mount=type=bind,src=/,dst=/mnt", "--link=db", "--health-cmd=true", "--security-opt=seccomp=unconfined"] {
+        let name = flag.split('=').next().unwrap();
+        node.run(&["run", "--rm", flag, &image, "true"]).fails(125, name);
+    }
+    node.finish();
+}
+
+#[test]
+fn root_flags_of_run_reach_the_container() {
+    let (node, _registry, image) = with_busybox("flags");
+    let file = node.place().file("variables", "# comment\nFROM_FILE=1\n\nQUOTED=\"as it is\"\n");
+    let file = file.to_string_lossy();
+    let sh = |flags: &[&str], script: &str| {
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(flags);
+        arguments.extend([image.as_str(), "sh", "-c", script]);
+        node.ok(&arguments)
+    };
+    assert_eq!(sh(&["-e", "A=1 2", "-e", "B="], "echo \"[$A][$B]\""), "[1 2][]");
+    assert_eq!(sh(&["--env-file", &file], "echo \"$FROM_FILE $QUOTED\""), "1 \"as it is\"");
+    assert_eq!(sh(&["-w", "/tmp"], "pwd"), "/tmp");
+    assert_eq!(sh(&["-w", "/made/for/me"], "pwd"), "/made/for/me");
+    assert_eq!(sh(&["-u", "web"], "id -u; id -g; id -G"), "1000\n1001\n1001 44");
+    assert_eq!(sh(&["-u", "12:34"], "id -u; id -g"), "12\n34");
+    assert_eq!(sh(&["--hostname", "flagship"], "hostname; cat /etc/hostname"), "flagship\nflagship");
+    assert_eq!(sh(&["--read-only"], "touch /x 2>/dev/null || echo refused"), "refused");
+    assert_eq!(node.ok(&["run", "--rm", "--entrypoint", "echo", &image, "instead"]), "instead");
+    assert_eq!(sh(&[], "cat /proc/1/comm"), "sh");
+    node.finish();
+}
+
+#[test]
+fn root_rights_are_few_unless_more_are_given() {
+    let (node, _registry, image) = with_busybox("rights");
+    let bounding = |flags: &[&str]| {
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(flags);
+        arguments.extend([image.as_str(), "grep", "CapBnd", "/proc/self/status"]);
+        let line = node.ok(&arguments);
+        u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap()
+    };
+    let (net_admin, chown) = (1 << 12, 1 << 0);
+    let usual = bounding(&[]);
+    assert_eq!(usual & net_admin, 0);
+    assert_eq!(usual & chown, chown);
+    assert_eq!(bounding(&["--cap-add", "NET_ADMIN"]), usual | net_admin);
+    assert_eq!(bounding(&["--cap-drop", "CAP_CHOWN"]), usual & !chown);
+    assert_eq!(bounding(&["--cap-drop", "all"]), 0);
+    assert!(bounding(&["--privileged"]) > usual);
+    // A filter is on, but not for the privileged.
+    let seccomp = |flags: &[&str]| {
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(flags);
+        arguments.extend([image.as_str(), "grep", "Seccomp:", "/proc/self/status"]);
+        node.ok(&arguments)
+    };
+    assert!(seccomp(&[]).ends_with('2'));
+    assert!(seccomp(&["--privileged"]).ends_with('0'));
+    assert_eq!(node.ok(&["run", "--rm", &image, "sh", "-c", "mount -t tmpfs t /tmp 2>/dev/null || echo refused"]), "refused");
+    node.finish();
+}
+
+#[test]
+fn root_volumes_keep_what_is_written() {
+    let (node, _registry, image) = with_busybox("volumes");
+    let directory = node.place().directory("shared");
+    fs::write(directory.join("from-host"), "host").unwrap();
+    let bind = format!("{}:/mnt", directory.display());
+    assert_eq!(node.ok(&["run", "--rm", "-v", &bind, &image, "sh", "-c", "cat /mnt/from-host; echo back > /mnt/from-container"]), "host");
+    assert_eq!(fs::read_to_string(directory.join("from-container")).unwrap(), "back\n");
+    let read_only = format!("{bind}:ro");
+    assert_eq!(node.ok(&["run", "--rm", "-v", &read_only, &image, "sh", "-c", "touch /mnt/x 2>/dev/null || echo refused"]), "refused");
+    node.ok(&["run", "--rm", "-v", "hold:/cargo", &image, "sh", "-c", "echo kept > /cargo/file"]);
+    assert_eq!(node.ok(&["run", "--rm", "-v", "hold:/cargo", &image, "cat", "/cargo/file"]), "kept");
+    // A new named volume starts with what the image has at that place.
+    assert_eq!(node.ok(&["run", "--rm", "-v", "fresh:/etc", &image, "cat", "/etc/not-a-program"]), "text");
+    node.finish();
+}
+
+#[test]
+fn root_standard_input_is_passed_with_i_and_is_empty_without() {
+    let (node, _registry, image) = with_busybox("stdin");
+    let ran = run_with_input(&mut node.carrack(&["run", "-i", "--rm", &image, "cat"]), b"through and through");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "through and through"), "{ran}");
+    let ran = run_with_input(&mut node.carrack(&["run", "--rm", &image, "cat"]), b"not passed");
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran}");
+    // A megabyte each way arrives whole.
+    let much = vec![b'x'; 1 << 20];
+    let ran = run_with_input(&mut node.carrack(&["run", "-i", "--rm", &image, "cat"]), &much);
+    assert_eq!(ran.stdout.len(), much.len(), "{}", ran.stderr);
+    node.finish();
+}
+
+#[test]
+fn root_a_terminal_is_real() {
+    let (node, _registry, image) = with_busybox("terminal");
+    let mut terminal = Terminal::start(&mut node.carrack_with_terminal(&["run", "-it", "--rm", &image, "sh"]));
+    terminal.wait_for("# ");
+    terminal.send("tty; stty size\n");
+    terminal.wait_for("/dev/pts/0");
+    terminal.wait_for("24 80");
+    terminal.resize(50, 132);
+    terminal.send("while ! stty size | grep 132; do sleep 0.1; done; echo resiz''ed\n");
+    terminal.wait_for("50 132");
+    terminal.wait_for("resized");
+    terminal.send("sleep 1000\n");
+    wait_until("sleep runs", DEADLINE, || !run(node.fixture("ps").arg("-eo").arg("args")).stdout.lines().all(|line| line.trim() != "sleep 1000"));
+    terminal.send("\u{3}");
+    terminal.send("echo interrupted=$?\n");
+    terminal.wait_for("interrupted=130");
+    terminal.send("exit 5\n");
+    assert_eq!(terminal.finish(), 5);
+    node.finish();
+}
+
+#[test]
+fn root_detach_keys_leave_the_container_running() {
+    let (node, _registry, image) = with_busybox("detach");
+    let mut terminal = Terminal::start(&mut node.carrack_with_terminal(&["run", "-it", "--name", "ship", &image, "sh"]));
+    terminal.wait_for("# ");
+    // Ctrl-P Ctrl-Q, as the field has it.
+    terminal.send("\u{10}\u{11}");
+    assert_eq!(terminal.finish(), 0);
+    assert_eq!(node.state("ship"), "running");
+    node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_signals_are_forwarded() {
+    let (node, _registry, image) = with_busybox("signals");
+    let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let running = node.start(&["run", "--rm", &image, "sh", "-c", script]);
+    running.wait_for_output("ready");
+    node.signal_inside(&running, Signal::TERM);
+    let ran = running.finish(DEADLINE);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, "ready\ncaught\n"), "{ran}");
+    node.finish();
+}
+
+#[test]
+fn root_a_detached_container_lives_on_and_is_logged() {
+    let (node, _registry, image) = with_busybox("detached");
+    let id = node.ok(&["run", "-d", "--name", "ship", &image, "sh", "-c", "for i in 1 2 3; do echo line $i; done; sleep 1000"]);
+    assert_eq!(id.len(), 64, "{id}");
+    wait_until("the output is logged", DEADLINE, || node.ok(&["logs", "ship"]) == "line 1\nline 2\nline 3");
+    assert_eq!(node.ok(&["logs", "--tail", "1", "ship"]), "line 3");
+    assert!(node.ok(&["ps"]).contains("ship"));
+    node.run(&["run", "-d", "--name", "ship", &image, "true"]).fails(125, "ship");
+    node.run(&["rm", "ship"]).fails(1, "running");
+    assert_eq!(node.ok(&["exec", "ship", "sh", "-c", "echo in $0"]), "in sh");
+    assert_eq!(node.run(&["exec", "ship", "sh", "-c", "exit 9"]).code, 9);
+    node.run(&["exec", "ship", "no-such-program"]).fails(127, "no-such-program");
+    node.run(&["exec", "ship", "/etc/not-a-program"]).fails(126, "/etc/not-a-program");
+    let ran = run_with_input(&mut node.carrack(&["exec", "-i", "ship", "cat"]), b"typed");
+    assert_eq!(ran.stdout, "typed");
+    node.ok(&["stop", "-t", "1", "ship"]);
+    assert_eq!(node.state("ship"), "exited");
+    assert!(!node.ok(&["ps"]).contains("ship"));
+    assert!(node.ok(&["ps", "-a"]).contains("ship"));
+    assert_eq!(node.ok(&["wait", "ship"]), "137");
+    node.ok(&["start", "ship"]);
+    assert_eq!(node.state("ship"), "running");
+    node.ok(&["kill", "-s", "KILL", "ship"]);
+    node.wait_for_state("ship", "exited");
+    node.ok(&["rm", "ship"]);
+    node.run(&["inspect", "ship"]).fails(1, "ship");
+    node.finish();
+}
+
+#[test]
+fn root_logs_follow_until_the_end() {
+    let (node, _registry, image) = with_busybox("follow");
+    node.ok(&["run", "-d", "--name", "ship", &image, "sh", "-c", "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); sleep 0.02; done"]);
+    let followed = node.start(&["logs", "-f", "ship"]).finish(DEADLINE);
+    let want: String = (0..50).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(followed.stdout, want, "{followed}");
+    node.ok(&["rm", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_exec_with_a_terminal_is_real() {
+    let (node, _registry, image) = with_busybox("exec-terminal");
+    node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    let mut terminal = Terminal::start(&mut node.carrack_with_terminal(&["exec", "-it", "ship", "sh"]));
+    terminal.wait_for("# ");
+    terminal.send("stty size; exit 4\n");
+    terminal.wait_for("24 80");
+    assert_eq!(terminal.finish(), 4);
+    node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_rm_happens_though_nobody_watches() {
+    let (node, _registry, image) = with_busybox("auto-remove");
+    node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "0.2"]);
+    wait_until("the container is gone", DEADLINE, || !node.ok(&["ps", "-a"]).contains("ship"));
+    node.finish();
+}
+
+#[test]
+fn root_restarts_happen_though_nobody_watches() {
+    let (node, _registry, image) = with_busybox("restart");
+    node.ok(&["run", "-d", "--restart", "on-failure:2", "--name", "ship", &image, "sh", "-c", "echo start; exit 1"]);
+    wait_until("all three starts happen", Duration::from_secs(60), || node.ok(&["logs", "ship"]) == "start\nstart\nstart");
+    node.wait_for_state("ship", "exited");
+    assert_eq!(node.inspect("ship")["restart_count"], 2);
+    node.ok(&["rm", "ship"]);
+    node.ok(&["run", "-d", "--restart", "always", "--name", "ship", &image, "sh", "-c", "echo start; sleep 0.1"]);
+    wait_until("it starts again", Duration::from_secs(60), || node.ok(&["logs", "ship"]).lines().count() >= 2);
+    node.ok(&["stop", "-t", "1", "ship"]);
+    assert_eq!(node.state("ship"), "exited");
+    node.ok(&["rm", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_a_user_who_is_not_root_is_told_why_not() {
+    let (node, _registry, image) = with_busybox("not-root");
+    let program = carrack_tests::programs::carrack();
+    let copy = node.place().join("carrack");
+    fs::copy(&program, &copy).unwrap();
+    std::os::unix::fs::chown(node.place().path(), Some(1234), Some(1234)).unwrap();
+    let mut command = node.inside(carrack_tests::programs::busybox());
+    command.args(["setuidgid", "65534:65534"]);
+    command.arg(&copy).args(["run", "--rm", &image, "true"]);
+    let ran = start(command.stdin(Stdio::null())).finish(DEADLINE);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("root"), "{ran}");
+    node.finish();
+}
+
+#[test]
+fn root_lists_are_for_people_and_for_programs() {
+    let (node, _registry, image) = with_busybox("lists");
+    node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    for verb in [&["ps"][..], &["images"], &["info"], &["version"]] {
+        let mut arguments = verb.to_vec();
+        assert!(!node.ok(&arguments).is_empty());
+        arguments.extend(["--format", "json"]);
+        let text = node.ok(&arguments);
+        let parsed: Result<serde_json::Value, _> = serde_json::from_str(&text);
+        assert!(parsed.is_ok(), "{verb:?}: {text}");
+    }
+    for verb in ["run", "ps", "logs", "exec", "stop", "kill", "start", "rm", "wait", "inspect", "pull", "images", "tag", "rmi", "info", "version", "serve"] {
+        let help = node.ok(&[verb, "--help"]);
+        assert!(help.contains("Usage:"), "{help}");
+    }
+    node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}
