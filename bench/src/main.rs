@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod carrack;
+mod containerd;
 mod cri;
 mod engine;
 mod host;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 type Suite = (&'static str, fn());
 
-const SUITES: &[Suite] = &[("runtime", runtime::run), ("engine", engine::run), ("cri", cri::run), ("pull", pull::run)];
+const SUITES: &[Suite] = &[("runtime", runtime::run_suite), ("engine", engine::run_suite), ("cri", cri::run_suite), ("pull", pull::run_suite)];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

@@ -21,7 +21,7 @@ const CADENCES: &[(Duration, usize, usize, &str)] =
     &[(Duration::ZERO, 200, 20, "back to back"), (Duration::from_millis(200), 30, 1, "one every 0.2 s")];
 
 /// Measures back to back and at a cadence, without and with a seccomp profile.
-pub fn run() {
+pub fn run_suite() {
     let place = Place::new("bench-runtime");
     let plain = Bundle::new(&place.directory("plain"), &["/bin/true"]);
     let mut filtered = Bundle::new(&place.directory("filtered"), &["/bin/true"]);

@@ -43,7 +43,11 @@ impl Ran {
 
 impl fmt::Display for Ran {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}\n  ended with {}\n  stdout: {}\n  stderr: {}", self.command, self.code, self.stdout, self.stderr)
+        write!(
+            out,
+            "{}\n  ended with {}\n  stdout: {}\n  stderr: {}",
+            self.command, self.code, self.stdout, self.stderr
+        )
     }
 }
 
@@ -113,7 +117,12 @@ impl Running {
                 None if std::time::Instant::now() > deadline => {
                     let _ = self.child.kill();
                     let _ = self.child.wait();
-                    panic!("{} took longer than {limit:?}\n  stdout: {}\n  stderr: {}", self.command, self.stdout(), self.stderr());
+                    panic!(
+                        "{} took longer than {limit:?}\n  stdout: {}\n  stderr: {}",
+                        self.command,
+                        self.stdout(),
+                        self.stderr()
+                    );
                 }
                 None => thread::sleep(Duration::from_millis(2)),
             }
@@ -129,9 +138,11 @@ impl Running {
 
     /// Waits until standard output contains `text`.
     pub fn wait_for_output(&self, text: &str) {
-        wait_for(&format!("{text:?} from {}; got {:?} and {:?}", self.command, self.stdout(), self.stderr()), DEADLINE, || {
-            self.stdout().contains(text).then_some(())
-        });
+        wait_for(
+            &format!("{text:?} from {}; got {:?} and {:?}", self.command, self.stdout(), self.stderr()),
+            DEADLINE,
+            || self.stdout().contains(text).then_some(()),
+        );
     }
 
     /// Kills it, at once.

@@ -28,8 +28,10 @@ const MESSAGE_LIMIT_BYTES: usize = 16 << 20;
 impl Cri {
     /// Connects, and asks for the version, so that an answer means a working server.
     pub fn connect(socket: &Path) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(|error| error.to_string())?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        let endpoint =
+            Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(|error| error.to_string())?;
         let endpoint = endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(120));
         let channel = runtime.block_on(endpoint.connect()).map_err(|error| format!("{error:?}"))?;
         let cri = Self { runtime, channel };
@@ -69,7 +71,12 @@ impl Cri {
     }
 
     /// Makes a container in a pod.
-    pub fn create(&self, pod: &str, config: proto::ContainerConfig, pod_config: &proto::PodSandboxConfig) -> Result<String, Status> {
+    pub fn create(
+        &self,
+        pod: &str,
+        config: proto::ContainerConfig,
+        pod_config: &proto::PodSandboxConfig,
+    ) -> Result<String, Status> {
         let request = proto::CreateContainerRequest {
             pod_sandbox_id: pod.into(),
             config: Some(config),

@@ -63,7 +63,12 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        Self { family: Family::Oci, architecture: "amd64".into(), config: json!({ "Env": [path], "Cmd": ["sh"] }), layers: vec![] }
+        Self {
+            family: Family::Oci,
+            architecture: "amd64".into(),
+            config: json!({ "Env": [path], "Cmd": ["sh"] }),
+            layers: vec![],
+        }
     }
 }
 
@@ -118,9 +123,10 @@ impl Builder {
         .into_bytes();
         let (config_type, media_type) = match self.family {
             Family::Oci => ("application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.manifest.v1+json"),
-            Family::Docker => {
-                ("application/vnd.docker.container.image.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-            }
+            Family::Docker => (
+                "application/vnd.docker.container.image.v1+json",
+                "application/vnd.docker.distribution.manifest.v2+json",
+            ),
         };
         let manifest = json!({
             "schemaVersion": 2,
@@ -167,7 +173,8 @@ impl Image {
             }],
         });
         fs::write(directory.join("index.json"), index.to_string()).expect("the test's directory is writable");
-        fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("the test's directory is writable");
+        fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("the test's directory is writable");
     }
 }
 
@@ -200,9 +207,10 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// The applets that the busybox image has by name.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "sleep", "true", "false", "id", "ls", "mount", "ps", "kill", "wget", "nc", "httpd", "hostname", "env", "touch", "rm",
-    "mkdir", "dd", "head", "tail", "grep", "test", "stty", "nslookup", "ping", "ip", "seq", "yes", "printf", "sync", "stat", "readlink", "tty",
-    "wc", "date", "umask", "sort", "tr", "pwd", "nproc", "uname", "mknod", "chown", "chmod", "ln", "od", "df", "vi", "setsid", "trap",
+    "sh", "cat", "echo", "sleep", "true", "false", "id", "ls", "mount", "ps", "kill", "wget", "nc", "httpd",
+    "hostname", "env", "touch", "rm", "mkdir", "dd", "head", "tail", "grep", "test", "stty", "nslookup", "ping", "ip",
+    "seq", "yes", "printf", "sync", "stat", "readlink", "tty", "wc", "date", "umask", "sort", "tr", "pwd", "nproc",
+    "uname", "mknod", "chown", "chmod", "ln", "od", "df", "vi", "setsid", "trap",
 ];
 
 /// A layer with busybox, its applets, and the files that a system has.

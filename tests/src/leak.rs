@@ -11,14 +11,19 @@ use crate::node::{FIXTURE, Node};
 use crate::programs::is_installed;
 
 /// Directories of the engine that are empty when there is no pod and no container.
-const EMPTY_WITHOUT_PODS: &[&str] = &["run/pods", "run/oci", "run/network/leases", "root/containers"];
+const EMPTY_WITHOUT_PODS: &[&str] = &[
+    "run/pods", "run/oci", "run/network/leases", "run/network/attached", "run/network/attaching", "run/network/ports", "root/containers",
+    "root/ingest", "root/layers/active", "root/layers/trash",
+];
 
 /// Everything in `node` that a host on which nothing runs would not have.
 pub fn of_node(node: &Node, mounts_before: &BTreeSet<String>) -> Vec<String> {
     let mut found = vec![];
     let pid = node.pid();
     found.extend(mounts(pid).difference(mounts_before).map(|mount| format!("mount {mount}")));
-    found.extend(names(&PathBuf::from(format!("/proc/{pid}/root/run/netns"))).map(|name| format!("network namespace {name}")));
+    found.extend(
+        names(&PathBuf::from(format!("/proc/{pid}/root/run/netns"))).map(|name| format!("network namespace {name}")),
+    );
     found.extend(processes(pid).into_iter().map(|process| format!("process {process}")));
     found.extend(interfaces(pid).into_iter().map(|name| format!("interface {name}")));
     found.extend(nftables_elements(node).into_iter().map(|element| format!("nftables {element}")));
@@ -40,7 +45,8 @@ pub fn mounts(pid: u32) -> BTreeSet<String> {
             let (fields, kind) = line.split_once(" - ")?;
             let place = fields.split(' ').nth(4)?;
             // `/run/netns` itself becomes a mount on first use, as with iproute2, and stays.
-            (place != "/run/netns").then(|| format!("{place} {}", kind.split(' ').take(2).collect::<Vec<_>>().join(" ")))
+            (place != "/run/netns")
+                .then(|| format!("{place} {}", kind.split(' ').take(2).collect::<Vec<_>>().join(" ")))
         })
         .collect()
 }
@@ -58,7 +64,8 @@ pub fn processes(holder: u32) -> Vec<String> {
             let mark = format!("{FIXTURE}=");
             let is_fixture = environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()));
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            (!is_fixture).then(|| format!("{} {command}", process.file_name().expect("a path of /proc").to_string_lossy()))
+            (!is_fixture)
+                .then(|| format!("{} {command}", process.file_name().expect("a path of /proc").to_string_lossy()))
         })
         .collect()
 }
@@ -75,9 +82,18 @@ fn interfaces(holder: u32) -> Vec<String> {
     text.lines()
         .skip(2)
         .filter_map(|line| line.split_once(':').map(|(name, _)| name.trim().to_owned()))
-        .filter(|name| name != "lo" && !name.starts_with("out") && !name.starts_with("carrack"))
-        .filter(|name| !["sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"].contains(&name.as_str()))
+        .filter(|name| name != "lo" && !name.starts_with("out") && !is_bridge(name))
+        .filter(|name| {
+            !["sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0"]
+                .contains(&name.as_str())
+        })
         .collect()
+}
+
+/// The bridge of an engine: `carrack0`, or for directories that are not the default `ck` and eight hexadecimal digits.
+fn is_bridge(name: &str) -> bool {
+    let digits = name.strip_prefix("ck");
+    name == "carrack0" || digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Elements of sets and maps. The rules are static; what belongs to a pod is an element.
@@ -94,7 +110,13 @@ fn nftables_elements(node: &Node) -> Vec<String> {
             let set = &object[kind];
             let is_constant = set["flags"].as_array().into_iter().flatten().any(|flag| flag == "constant");
             if !is_constant {
-                found.extend(set["elem"].as_array().into_iter().flatten().map(|element| format!("{kind} {}: {element}", set["name"])));
+                found.extend(
+                    set["elem"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(|element| format!("{kind} {}: {element}", set["name"])),
+                );
             }
         }
     }
@@ -145,5 +167,9 @@ fn groups_below(group: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn names(directory: &Path) -> impl Iterator<Item = String> {
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned())
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
 }

@@ -40,7 +40,12 @@ fn record(line: &str) -> Option<Record> {
         "P" => false,
         _ => return None,
     };
-    (is_time && is_stream).then(|| Record { time: time.into(), stream: stream.into(), is_full, content: content.into() })
+    (is_time && is_stream).then(|| Record {
+        time: time.into(),
+        stream: stream.into(),
+        is_full,
+        content: content.into(),
+    })
 }
 
 #[cfg(test)]

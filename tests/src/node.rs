@@ -14,8 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use carrack_sys::namespace::{Namespaces, join};
-use serde_json::Value;
 use carrack_sys::rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::os::fd::AsFd;
 
 use crate::command::{Ran, Running, run, start};
@@ -78,7 +78,9 @@ impl Holder {
         let mut unshare = command.spawn().expect("unshare is installed (util-linux)");
         let life = unshare.stdin.take().expect("stdin was asked to be a pipe above");
         let mut line = String::new();
-        BufReader::new(unshare.stdout.take().expect("stdout was asked to be a pipe above")).read_line(&mut line).expect("a pipe can be read");
+        BufReader::new(unshare.stdout.take().expect("stdout was asked to be a pipe above"))
+            .read_line(&mut line)
+            .expect("a pipe can be read");
         assert_eq!(line, "ready\n", "a node needs root: network, mount and pid namespaces");
         let pid = *children_of(unshare.id()).first().expect("unshare forked before its child said ready");
         let mounts = leak::mounts(pid);
@@ -183,13 +185,14 @@ impl Node {
     /// What `carrack inspect` tells of one container or image.
     pub fn inspect(&self, name: &str) -> Value {
         let text = self.ok(&["inspect", name]);
-        let mut objects: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("inspect {name}: {error}: {text}"));
+        let mut objects: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("inspect {name}: {error}: {text}"));
         objects[0].take()
     }
 
     /// A container's state in a word: `created`, `running`, `restarting`, `exited`.
     pub fn state(&self, container: &str) -> String {
-        self.inspect(container)["phase"]["state"].as_str().unwrap_or_default().to_owned()
+        self.inspect(container)["State"]["Status"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until a container is in a state.
@@ -199,19 +202,21 @@ impl Node {
 
     /// The IPv4 address of a container's pod.
     pub fn address(&self, container: &str) -> String {
-        self.inspect(container)["addresses"][0].as_str().expect("a container on the bridge has an address").to_owned()
+        self.inspect(container)["NetworkSettings"]["IPAddress"].as_str().expect("a container on the bridge has an address").to_owned()
     }
 
     /// The pid, as this host's processes see it, of a container's first process.
     pub fn process_of(&self, container: &str) -> u32 {
-        let inside = self.inspect(container)["phase"]["process"]["pid"].as_u64().expect("a running container has a process");
+        let inside =
+            self.inspect(container)["State"]["Pid"].as_u64().expect("a running container has a process");
         self.pid_outside(u32::try_from(inside).expect("a pid is small"))
     }
 
     /// Our pid of a process whose pid inside the node is known.
     pub fn pid_outside(&self, inside: u32) -> u32 {
         let ours = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let namespace = fs::read_link(format!("/proc/{}/ns/pid", self.holder.pid)).expect("the node's first process lives");
+        let namespace =
+            fs::read_link(format!("/proc/{}/ns/pid", self.holder.pid)).expect("the node's first process lives");
         let depth = names_of(self.holder.pid).len();
         ours.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
             .find(|pid| {
@@ -259,14 +264,17 @@ impl Node {
     /// A socket that listens in the node's network; port 0 takes any.
     pub fn listen(&self, address: &str) -> (TcpListener, SocketAddr) {
         let address = address.to_owned();
-        let listener = self.in_network(move || TcpListener::bind(&address).unwrap_or_else(|error| panic!("listen on {address}: {error}")));
+        let listener = self.in_network(move || {
+            TcpListener::bind(&address).unwrap_or_else(|error| panic!("listen on {address}: {error}"))
+        });
         let address = listener.local_addr().expect("a listening socket has an address");
         (listener, address)
     }
 
     /// Runs `work` on a thread that is in the node's network; sockets it makes stay there.
     pub fn in_network<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let namespace = File::open(format!("/proc/{}/ns/net", self.holder.pid)).expect("the node's first process lives");
+        let namespace =
+            File::open(format!("/proc/{}/ns/net", self.holder.pid)).expect("the node's first process lives");
         let worker = thread::spawn(move || {
             join(namespace.as_fd(), Namespaces::NETWORK).expect("root may join a network namespace");
             work()
@@ -396,13 +404,16 @@ fn is_below(pid: u32, levels: usize, depth: usize, namespace: &Path) -> bool {
 
 /// Waits until a process is gone or a zombie.
 pub fn wait_until_dead(pid: u32) {
-    wait_until(&format!("process {pid} ends"), Duration::from_secs(30), || leak::is_dead(Path::new(&format!("/proc/{pid}"))));
+    wait_until(&format!("process {pid} ends"), Duration::from_secs(30), || {
+        leak::is_dead(Path::new(&format!("/proc/{pid}")))
+    });
 }
 
 /// The engine names the cgroup of a run directory which is not the default by a hash of its path (FNV-1a).
 fn cgroup_of(run: &Path) -> String {
-    let hash = run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash =
+        run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     format!("carrack-{:08x}", hash as u32)
 }

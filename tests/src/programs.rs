@@ -26,7 +26,8 @@ pub fn is_installed(program: &str) -> bool {
 }
 
 fn named(variable: &str) -> PathBuf {
-    let path = env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test --only host`"));
+    let path =
+        env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `cargo xtask test --only host`"));
     let path = PathBuf::from(path);
     assert!(path.is_file(), "{variable}={} is not there", path.display());
     path

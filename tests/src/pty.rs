@@ -25,14 +25,20 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `command` on a new terminal of 24 rows and 80 columns.
     pub fn start(command: &mut Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal can be made");
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a pseudo-terminal can be made");
         grantpt(&master).expect("it is ours");
         unlockpt(&master).expect("it is ours");
         set_size(&master, 24, 80);
         let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("the name is ASCII");
         let slave = OpenOptions::new().read(true).write(true).open(&name).expect("the slave can be opened");
         let copy = || slave.try_clone().expect("a handle can be copied");
-        let child = command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        let child = command
+            .stdin(copy())
+            .stdout(copy())
+            .stderr(copy())
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let master = File::from(master);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, kept) = (master.try_clone().expect("a handle can be copied"), Arc::clone(&seen));
@@ -66,14 +72,20 @@ impl Terminal {
         let limit = Duration::from_secs(60);
         let deadline = std::time::Instant::now() + limit;
         while !self.seen().contains(text) {
-            assert!(std::time::Instant::now() < deadline, "{text:?} did not appear; the terminal shows:\n{}", self.seen());
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{text:?} did not appear; the terminal shows:\n{}",
+                self.seen()
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Waits for the program's end and returns its exit code.
     pub fn finish(mut self) -> i32 {
-        let status = wait_for("the program on the terminal ends", Duration::from_secs(60), || self.child.try_wait().expect("it is our child"));
+        let status = wait_for("the program on the terminal ends", Duration::from_secs(60), || {
+            self.child.try_wait().expect("it is our child")
+        });
         status.code().unwrap_or(-1)
     }
 
@@ -94,4 +106,3 @@ fn set_size(master: impl AsFd, rows: u16, columns: u16) {
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(master, size).expect("a terminal has a size");
 }
-

@@ -44,7 +44,9 @@ pub fn compare(ours: &Path, theirs: &Path) -> Vec<String> {
             return differences;
         }
     }
-    differences.extend(other.keys().filter(|path| !mine.contains_key(*path)).map(|path| format!("{}: only in theirs", path.display())));
+    differences.extend(
+        other.keys().filter(|path| !mine.contains_key(*path)).map(|path| format!("{}: only in theirs", path.display())),
+    );
     differences.truncate(100);
     differences
 }
@@ -110,7 +112,8 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn has_same_content(ours: &Path, theirs: &Path) -> bool {
-    let mut files = [ours, theirs].map(|path| File::open(path).unwrap_or_else(|error| panic!("open {}: {error}", path.display())));
+    let mut files =
+        [ours, theirs].map(|path| File::open(path).unwrap_or_else(|error| panic!("open {}: {error}", path.display())));
     let mut buffers = [vec![0_u8; 65536], vec![0_u8; 65536]];
     loop {
         let lengths = [0, 1].map(|side| fill(&mut files[side], &mut buffers[side]));
@@ -136,7 +139,8 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> usize {
 
 /// The names in a directory, sorted.
 pub fn names(directory: &Path) -> Vec<OsString> {
-    let mut names: Vec<OsString> = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    let mut names: Vec<OsString> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
     names.sort();
     names
 }

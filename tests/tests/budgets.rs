@@ -54,7 +54,11 @@ fn root_one_run_of_the_runtime_makes_few_system_calls() {
     // The first run of a boot may prepare things for all.
     trace("first");
     let text = trace("second");
-    let total: u64 = text.lines().filter(|line| !line.contains("total")).filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum();
+    let total: u64 = text
+        .lines()
+        .filter(|line| !line.contains("total"))
+        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
     assert!(total > 100, "strace counted {total} calls: the check would prove nothing\n{text}");
     assert!(total <= SYSTEM_CALLS_OF_RUN, "{total} system calls:\n{text}");
     node.finish();

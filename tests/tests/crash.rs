@@ -20,7 +20,9 @@ fn root_pods_outlive_a_killed_daemon_and_the_next_one_takes_them_back() {
     daemon.cri.pull(&image).unwrap();
     let pod = daemon.cri.run_pod(&pod_config).unwrap();
     let talker = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; exit 17";
-    let create = |name: &str, script: &str| daemon.cri.create(&pod, container_config(name, &image, &["sh", "-c", script]), &pod_config).unwrap();
+    let create = |name: &str, script: &str| {
+        daemon.cri.create(&pod, container_config(name, &image, &["sh", "-c", script]), &pod_config).unwrap()
+    };
     let (talking, waiting) = (create("talking", talker), create("waiting", "sleep 1000"));
     daemon.cri.start(&waiting).unwrap();
     daemon.cri.start(&talking).unwrap();
@@ -28,12 +30,16 @@ fn root_pods_outlive_a_killed_daemon_and_the_next_one_takes_them_back() {
     daemon.kill();
     // It talks on and ends while there is no daemon.
     let file = logs.join("talking.log");
-    wait_until("all lines are logged", DEADLINE, || fs::read_to_string(&file).unwrap_or_default().contains("line 2999"));
+    wait_until("all lines are logged", DEADLINE, || {
+        fs::read_to_string(&file).unwrap_or_default().contains("line 2999")
+    });
     let want: String = (0..3000).map(|number| format!("line {number}\n")).collect();
     assert_eq!(log::stream(&log::parse(&fs::read_to_string(&file).unwrap()), "stdout"), want);
 
     let daemon = node.serve();
-    wait_until("the end is known", DEADLINE, || daemon.cri.status(&talking).unwrap().state() == proto::ContainerState::ContainerExited);
+    wait_until("the end is known", DEADLINE, || {
+        daemon.cri.status(&talking).unwrap().state() == proto::ContainerState::ContainerExited
+    });
     let talked = daemon.cri.status(&talking).unwrap();
     assert_eq!((talked.exit_code, talked.reason.as_str()), (17, "Error"));
     let waited = daemon.cri.status(&waiting).unwrap();
@@ -93,7 +99,8 @@ fn root_ten_callers_at_once_agree() {
     let (node, _registry, image) = with_busybox("ten-callers");
     let daemon = node.serve();
     let names: Vec<String> = (0..10).map(|number| format!("ship-{number}")).collect();
-    let runs: Vec<_> = names.iter().map(|name| node.start(&["run", "-d", "--name", name, &image, "sleep", "1000"])).collect();
+    let runs: Vec<_> =
+        names.iter().map(|name| node.start(&["run", "-d", "--name", name, &image, "sleep", "1000"])).collect();
     for run in runs {
         run.finish(DEADLINE).ok();
     }
@@ -117,7 +124,10 @@ fn root_of_two_creates_of_one_name_one_succeeds() {
     let results: Vec<_> = runs.into_iter().map(|run| run.finish(DEADLINE)).collect();
     let lucky = results.iter().filter(|ran| ran.code == 0).count();
     assert_eq!(lucky, 1, "{results:?}");
-    assert!(results.iter().filter(|ran| ran.code != 0).all(|ran| ran.code == 125 && ran.stderr.contains("ship")), "{results:?}");
+    assert!(
+        results.iter().filter(|ran| ran.code != 0).all(|ran| ran.code == 125 && ran.stderr.contains("ship")),
+        "{results:?}"
+    );
     node.ok(&["rm", "-f", "ship"]);
     node.finish();
 }

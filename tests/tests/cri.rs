@@ -29,7 +29,17 @@ fn root_a_pod_with_two_containers_from_image_to_removal() {
     let logs = node.place().directory("logs");
     let pod_config = pod_config("fleet", &logs);
     let pod = cri.run_pod(&pod_config).unwrap();
-    let first = cri.create(&pod, container_config("first", &image, &["sh", "-c", "echo out; echo err >&2; nc -l -p 7 -e echo shared; sleep 1000"]), &pod_config).unwrap();
+    let first = cri
+        .create(
+            &pod,
+            container_config(
+                "first",
+                &image,
+                &["sh", "-c", "echo out; echo err >&2; nc -l -p 7 -e echo shared; sleep 1000"],
+            ),
+            &pod_config,
+        )
+        .unwrap();
     let second = cri.create(&pod, container_config("second", &image, &["sleep", "1000"]), &pod_config).unwrap();
     cri.start(&first).unwrap();
     cri.start(&second).unwrap();
@@ -53,14 +63,22 @@ fn root_a_pod_with_two_containers_from_image_to_removal() {
 
     // Logs in the CRI format.
     let log_file = logs.join("first.log");
-    wait_until("both lines are logged", DEADLINE, || fs::read_to_string(&log_file).is_ok_and(|text| text.lines().count() == 2));
+    wait_until("both lines are logged", DEADLINE, || {
+        fs::read_to_string(&log_file).is_ok_and(|text| text.lines().count() == 2)
+    });
     let records = log::parse(&fs::read_to_string(&log_file).unwrap());
-    assert_eq!((log::stream(&records, "stdout").as_str(), log::stream(&records, "stderr").as_str()), ("out\n", "err\n"));
+    assert_eq!(
+        (log::stream(&records, "stdout").as_str(), log::stream(&records, "stderr").as_str()),
+        ("out\n", "err\n")
+    );
 
     // Status and lists.
     let status = cri.status(&first).unwrap();
     assert_eq!(status.state(), proto::ContainerState::ContainerRunning);
-    assert_eq!((status.image_ref.as_str(), status.log_path.as_str()), (reference.as_str(), &*log_file.to_string_lossy()));
+    assert_eq!(
+        (status.image_ref.as_str(), status.log_path.as_str()),
+        (reference.as_str(), &*log_file.to_string_lossy())
+    );
     assert!(status.started_at >= status.created_at && status.created_at > 1_600_000_000_000_000_000);
     let pod_status = cri.pod_status(&pod).unwrap();
     assert_eq!(pod_status.state(), proto::PodSandboxState::SandboxReady);
@@ -70,9 +88,14 @@ fn root_a_pod_with_two_containers_from_image_to_removal() {
         .runtime(async |mut client| client.list_containers(proto::ListContainersRequest { filter: Some(filter) }).await)
         .unwrap();
     assert_eq!(listed.containers.len(), 2);
-    let filter = proto::PodSandboxFilter { label_selector: [("app".to_owned(), "other".to_owned())].into(), ..Default::default() };
+    let filter = proto::PodSandboxFilter {
+        label_selector: [("app".to_owned(), "other".to_owned())].into(),
+        ..Default::default()
+    };
     let listed = cri
-        .runtime(async |mut client| client.list_pod_sandbox(proto::ListPodSandboxRequest { filter: Some(filter) }).await)
+        .runtime(async |mut client| {
+            client.list_pod_sandbox(proto::ListPodSandboxRequest { filter: Some(filter) }).await
+        })
         .unwrap();
     assert!(listed.items.is_empty());
     // People see the pod's containers too, or at least their images.
@@ -170,7 +193,8 @@ fn root_a_log_is_reopened_without_losing_a_line() {
 fn root_what_is_not_due_is_unimplemented_by_name() {
     let (node, _registry, _image) = with_busybox("unimplemented");
     let daemon = node.serve();
-    let refused = daemon.cri.runtime(async |mut client| client.attach(proto::AttachRequest::default()).await).unwrap_err();
+    let refused =
+        daemon.cri.runtime(async |mut client| client.attach(proto::AttachRequest::default()).await).unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("Attach"), "{}", refused.message());
     daemon.stop();

@@ -45,7 +45,8 @@ fn root_a_node_sees_interfaces_and_nftables_elements() {
     }
     let node = Node::new("leaks-network");
     run(node.inside("ip").args(["link", "add", "vethleft", "type", "veth", "peer", "name", "vethpeer"])).ok();
-    run(node.inside("nft").arg("add table ip t; add set ip t s { type ipv4_addr; }; add element ip t s { 10.0.0.1 }")).ok();
+    run(node.inside("nft").arg("add table ip t; add set ip t s { type ipv4_addr; }; add element ip t s { 10.0.0.1 }"))
+        .ok();
     let leaks = node.leaks();
     assert_eq!(leaks.len(), 3, "{leaks:?}");
     assert!(leaks.iter().any(|leak| leak == "interface vethleft"), "{leaks:?}");
@@ -69,7 +70,11 @@ fn root_a_reboot_ends_every_process_and_every_mount() {
 #[test]
 fn root_a_terminal_is_the_controlling_terminal_of_its_program() {
     let node = Node::new("terminal");
-    let mut terminal = Terminal::start(node.inside_with_terminal(programs::busybox()).args(["sh", "-c", "echo ready; read line; echo got $line; sleep 1000"]));
+    let mut terminal = Terminal::start(node.inside_with_terminal(programs::busybox()).args([
+        "sh",
+        "-c",
+        "echo ready; read line; echo got $line; sleep 1000",
+    ]));
     terminal.wait_for("ready");
     terminal.send("words\n");
     terminal.wait_for("got words");
@@ -90,7 +95,13 @@ fn root_the_registry_of_our_own_serves_what_skopeo_accepts() {
     let reference = registry.publish("boxes/busybox", "1", &busybox);
     let copy = |to: &str| {
         let to = format!("dir:{}", node.place().join(to).display());
-        run(node.fixture("skopeo").args(["copy", "--insecure-policy", "--src-tls-verify=false", &format!("docker://{reference}"), &to]))
+        run(node.fixture("skopeo").args([
+            "copy",
+            "--insecure-policy",
+            "--src-tls-verify=false",
+            &format!("docker://{reference}"),
+            &to,
+        ]))
     };
     copy("good").ok();
     registry.fault(Fault::Corrupt { digest: busybox.layers[0].clone() });
@@ -107,7 +118,11 @@ fn root_debians_registry_takes_passwords_and_tokens() {
     let layout = node.place().directory("layout");
     image::busybox().write_layout(&layout, "v1");
     let tokens = TokenServer::start(&node);
-    let registries = [DebianRegistry::plain(&node), DebianRegistry::with_password(&node), DebianRegistry::with_tokens(&node, &tokens)];
+    let registries = [
+        DebianRegistry::plain(&node),
+        DebianRegistry::with_password(&node),
+        DebianRegistry::with_tokens(&node, &tokens),
+    ];
     let inspect = |reference: &str, credentials: &str| {
         let mut command = node.fixture("skopeo");
         command.args(["inspect", "--tls-verify=false"]);

@@ -33,7 +33,8 @@ fn compare_with_umoci(node: &Node, reference: &str, layout: &Path, tag: &str) ->
     with_rootfs(node, reference, "/carrack-helper", |root| {
         let lowers = overlay_layers(root);
         let view = node.place().directory("view");
-        let options = format!("lowerdir={}", lowers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(":"));
+        let options =
+            format!("lowerdir={}", lowers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(":"));
         let kind = if lowers.len() == 1 { "--bind" } else { "--types=overlay" };
         let mut mount = std::process::Command::new("mount");
         if lowers.len() == 1 {
@@ -123,7 +124,12 @@ fn ten_layers() -> image::Image {
             tar.entry(&Entry { uid: 3_000_000, gid: 70_000, ..Entry::at("far-owner") });
             // VFS_CAP_REVISION_2 with CAP_NET_RAW permitted and effective.
             let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            tar.entry(&Entry { mode: 0o755, content: b"ping", xattrs: &[("security.capability", &capability)], ..Entry::at("ping") });
+            tar.entry(&Entry {
+                mode: 0o755,
+                content: b"ping",
+                xattrs: &[("security.capability", &capability)],
+                ..Entry::at("ping")
+            });
             tar.entry(&Entry { xattrs: &[("user.note", b"kept")], ..Entry::at("noted") });
         }),
         // Parents that no layer lists.
@@ -140,7 +146,10 @@ fn ten_layers() -> image::Image {
         }),
     ];
     let packings = [Packing::Gzip, Packing::Zstd, Packing::Plain];
-    let builder = layers.into_iter().enumerate().fold(Builder::default(), |builder, (index, tar)| builder.layer(packings[index % 3], tar));
+    let builder = layers
+        .into_iter()
+        .enumerate()
+        .fold(Builder::default(), |builder, (index, tar)| builder.layer(packings[index % 3], tar));
     builder.build()
 }
 
@@ -227,7 +236,10 @@ fn root_a_whole_debian_is_as_umoci_unpacks_it() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     let files = node.ok(&["run", "--rm", &reference, "sh", "-c", "find / -xdev | wc -l"]);
     assert!(files.parse::<usize>().unwrap() > 10_000, "{files} files");
-    assert!(node.ok(&["run", "--rm", &reference, "bash", "-c", "cat /etc/debian_version; perl -e 'print 6*7'"]).starts_with("12."));
+    assert!(
+        node.ok(&["run", "--rm", &reference, "bash", "-c", "cat /etc/debian_version; perl -e 'print 6*7'"])
+            .starts_with("12.")
+    );
     node.ok(&["rmi", &reference]);
     node.finish();
 }
@@ -238,7 +250,10 @@ fn root_images_of_both_families_and_for_several_processors_run() {
     let docker = Builder::default().family(Family::Docker).layer(Packing::Gzip, image::busybox_layer()).build();
     let reference = registry.publish("families/docker", "1", &docker);
     assert_eq!(node.ok(&["run", "--rm", &reference, "echo", "docker"]), "docker");
-    let oci = Builder::default().set("Cmd", serde_json::json!(["echo", "right"])).layer(Packing::Zstd, image::busybox_layer()).build();
+    let oci = Builder::default()
+        .set("Cmd", serde_json::json!(["echo", "right"]))
+        .layer(Packing::Zstd, image::busybox_layer())
+        .build();
     let other = Builder::default().architecture("s390x").layer(Packing::Plain, Tarball::default().finish()).build();
     let index = index_of(&[("s390x", &other), ("amd64", &oci)]);
     let reference = registry.publish("families/index", "1", &index);
@@ -398,7 +413,8 @@ fn root_a_full_disk_is_told_and_nothing_stays() {
     let mut tar = Tarball::default();
     let noise: Vec<u8> = (0..8_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     tar.file("noise", 0o644, &noise);
-    let big = Builder::default().layer(Packing::Gzip, image::busybox_layer()).layer(Packing::Plain, tar.finish()).build();
+    let big =
+        Builder::default().layer(Packing::Gzip, image::busybox_layer()).layer(Packing::Plain, tar.finish()).build();
     let big = registry.publish("big/noise", "1", &big);
     let disk = node.place().directory("disk");
     let mounted = disk.to_string_lossy();
@@ -455,10 +471,19 @@ fn root_a_removed_image_frees_its_disk_unless_something_needs_it() {
     let (node, registry, busybox) = with_busybox("remove");
     let mut tar = Tarball::default();
     tar.file("ballast", 0o644, &vec![7; 5_000_000]);
-    let image = Builder::default().layer(Packing::Gzip, image::busybox_layer()).layer(Packing::Plain, tar.finish()).build();
+    let image =
+        Builder::default().layer(Packing::Gzip, image::busybox_layer()).layer(Packing::Plain, tar.finish()).build();
     let reference = registry.publish("heavy/ship", "1", &image);
     node.ok(&["pull", &busybox]);
-    let size = || run(std::process::Command::new("du").args(["-sk"]).arg(node.root())).ok().split_whitespace().next().unwrap().parse::<u64>().unwrap();
+    let size = || {
+        run(std::process::Command::new("du").args(["-sk"]).arg(node.root()))
+            .ok()
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
     let before = size();
     node.ok(&["pull", &reference]);
     assert!(size() > before + 9_000, "a layer of 5 MB is there as a blob and unpacked");
@@ -481,9 +506,17 @@ fn root_images_made_by_buildah_run() {
     }
     let node = Node::new("buildah");
     let place = Place::new("buildah-store");
-    let storage = ["--root".to_owned(), place.join("root").display().to_string(), "--runroot".to_owned(), place.join("run").display().to_string()];
+    let storage = [
+        "--root".to_owned(),
+        place.join("root").display().to_string(),
+        "--runroot".to_owned(),
+        place.join("run").display().to_string(),
+    ];
     let buildah = |arguments: &[&str]| {
-        run(node.fixture("buildah").args(&storage).args(["--storage-driver", "vfs"]).args(arguments)).ok().trim().to_owned()
+        run(node.fixture("buildah").args(&storage).args(["--storage-driver", "vfs"]).args(arguments))
+            .ok()
+            .trim()
+            .to_owned()
     };
     let container = buildah(&["from", "scratch"]);
     buildah(&["copy", &container, &programs::busybox().to_string_lossy(), "/bin/busybox"]);

@@ -17,13 +17,23 @@ fn root_a_container_that_exceeds_its_memory_is_killed_and_says_so() {
     let (node, _registry, image) = with_busybox("memory");
     let ran = node.run(&["run", "--name", "glutton", "--memory", "32m", &image, "sh", "-c", GLUTTON]);
     assert_eq!(ran.code, 137, "{ran}");
-    let exited = node.inspect("glutton")["phase"].clone();
-    assert_eq!((&exited["oom_killed"], &exited["code"]), (&true.into(), &137.into()), "{exited}");
+    let exited = node.inspect("glutton")["State"].clone();
+    assert_eq!((&exited["OOMKilled"], &exited["ExitCode"]), (&true.into(), &137.into()), "{exited}");
     node.ok(&["rm", "glutton"]);
     // The same when only a child dies and the first process lives on to tell.
-    let ran = node.run(&["run", "--name", "parent", "--memory", "32m", &image, "sh", "-c", &format!("sh -c '{GLUTTON}'; exit 5")]);
+    let ran = node.run(&[
+        "run",
+        "--name",
+        "parent",
+        "--memory",
+        "32m",
+        &image,
+        "sh",
+        "-c",
+        &format!("sh -c '{GLUTTON}'; exit 5"),
+    ]);
     assert_eq!(ran.code, 5, "{ran}");
-    assert_eq!(node.inspect("parent")["phase"]["oom_killed"], true);
+    assert_eq!(node.inspect("parent")["State"]["OOMKilled"], true);
     node.ok(&["rm", "parent"]);
     node.finish();
 }
@@ -47,7 +57,8 @@ fn root_a_container_gets_no_more_processor_time_than_allowed() {
     let started = Instant::now();
     let stat = node.ok(&["run", "--rm", "--cpus", "0.2", &image, "sh", "-c", script]);
     let took = started.elapsed();
-    let fields: Vec<u64> = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> =
+        stat.rsplit_once(')').unwrap().1.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     // Fields 14 to 17 of proc(5): its own time, and that of the children it waited for.
     let ticks: u64 = fields[10..14].iter().sum();
     let share = ticks as f64 / 100.0 / took.as_secs_f64();
@@ -63,7 +74,8 @@ fn root_a_pod_container_killed_for_memory_is_reported_as_oomkilled() {
     let pod_config = pod_config("glutton", &node.place().directory("logs"));
     let pod = daemon.cri.run_pod(&pod_config).unwrap();
     let mut config = container_config("glutton", &image, &["sh", "-c", GLUTTON]);
-    let resources = carrack_cri_proto::v1::LinuxContainerResources { memory_limit_in_bytes: 32 << 20, ..Default::default() };
+    let resources =
+        carrack_cri_proto::v1::LinuxContainerResources { memory_limit_in_bytes: 32 << 20, ..Default::default() };
     config.linux.as_mut().unwrap().resources = Some(resources);
     let container = daemon.cri.create(&pod, config, &pod_config).unwrap();
     daemon.cri.start(&container).unwrap();
@@ -80,7 +92,13 @@ fn root_a_pod_container_killed_for_memory_is_reported_as_oomkilled() {
 #[test]
 fn root_limits_that_cannot_be_are_refused() {
     let (node, _registry, image) = with_busybox("bad-limits");
-    for (flag, value) in [("--memory", "-5"), ("--memory", "1x"), ("--cpus", "many"), ("--cpus", "0.0000001"), ("--pids-limit", "several")] {
+    for (flag, value) in [
+        ("--memory", "-5"),
+        ("--memory", "1x"),
+        ("--cpus", "many"),
+        ("--cpus", "0.0000001"),
+        ("--pids-limit", "several"),
+    ] {
         let ran = node.run(&["run", "--rm", &format!("{flag}={value}"), &image, "true"]);
         assert_eq!(ran.code, 125, "{flag} {value}: {ran}");
     }

@@ -96,7 +96,20 @@ fn root_a_published_port_is_reached_from_everywhere() {
     node.run(&["run", "-d", "-p", "8080:80", &image, "true"]).fails(125, "8080");
     node.ok(&["rm", "-f", "web"]);
     assert_eq!(ask(&node, "127.0.0.1:8080"), None);
-    node.ok(&["run", "-d", "--name", "web", "--hostname", "next", "-p", "127.0.0.1:8080:80", &image, "sh", "-c", SERVER]);
+    node.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--hostname",
+        "next",
+        "-p",
+        "127.0.0.1:8080:80",
+        &image,
+        "sh",
+        "-c",
+        SERVER,
+    ]);
     assert_eq!(answer(&node, "127.0.0.1:8080"), "hello from next\n");
     node.ok(&["rm", "-f", "web"]);
     node.finish();
@@ -114,7 +127,18 @@ fn root_a_port_that_a_process_of_the_host_has_is_refused() {
 #[test]
 fn root_datagrams_are_published_too() {
     let (node, _registry, image) = with_busybox("udp");
-    node.ok(&["run", "-d", "--name", "echo", "-p", "9999:9999/udp", &image, "sh", "-c", "while :; do nc -u -l -p 9999 -e cat; done"]);
+    node.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "echo",
+        "-p",
+        "9999:9999/udp",
+        &image,
+        "sh",
+        "-c",
+        "while :; do nc -u -l -p 9999 -e cat; done",
+    ]);
     let heard = wait_for("a datagram comes back", DEADLINE, || {
         node.in_network(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
@@ -133,7 +157,10 @@ fn root_datagrams_are_published_too() {
 #[test]
 fn root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_ports() {
     if !programs::is_installed("ip") {
-        return skip("root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_ports", "ip is not installed");
+        return skip(
+            "root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_ports",
+            "ip is not installed",
+        );
     }
     let (node, _registry, image) = with_busybox("outside");
     let outside = neighbour(&node);
@@ -155,7 +182,9 @@ fn root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_port
 #[test]
 fn root_the_other_network_modes_are_the_hosts_and_nothing() {
     let (node, _registry, image) = with_busybox("modes");
-    let interfaces = |mode: &str| node.ok(&["run", "--rm", "--network", mode, &image, "sh", "-c", "ls /sys/class/net | sort | tr '\\n' ' '"]);
+    let interfaces = |mode: &str| {
+        node.ok(&["run", "--rm", "--network", mode, &image, "sh", "-c", "ls /sys/class/net | sort | tr '\\n' ' '"])
+    };
     assert_eq!(interfaces("none").trim(), "lo");
     assert_eq!(interfaces("bridge").trim(), "eth0 lo");
     let (_listener, address) = node.listen("127.0.0.1:0");
@@ -163,7 +192,20 @@ fn root_the_other_network_modes_are_the_hosts_and_nothing() {
     // In the host's network the port of a process of the host is just there.
     assert_eq!(node.run(&["run", "--rm", "--network", "host", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
     assert_ne!(node.run(&["run", "--rm", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
-    assert_eq!(node.run(&["run", "--rm", "--network", "none", &image, "sh", "-c", "nc -l -p 5 -e true & sleep 0.2; nc -z 127.0.0.1 5"]).code, 0);
+    assert_eq!(
+        node.run(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            &image,
+            "sh",
+            "-c",
+            "nc -l -p 5 -e true & sleep 0.2; nc -z 127.0.0.1 5"
+        ])
+        .code,
+        0
+    );
     node.finish();
 }
 

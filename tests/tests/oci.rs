@@ -107,12 +107,30 @@ fn root_oci_create_start_kill_delete() {
 fn root_oci_exec_enters_the_same_container() {
     with_runtimes("oci-exec", &["sleep", "1000"], |runtime| {
         runtime.with_bundle("run", &["--detach"], "one").ok();
-        let ran = runtime.run(&["exec", "one", "sh", "-c", "echo $$ $(readlink /proc/1/ns/pid) $(readlink /proc/self/ns/pid); exit 3"]);
+        let ran = runtime.run(&[
+            "exec",
+            "one",
+            "sh",
+            "-c",
+            "echo $$ $(readlink /proc/1/ns/pid) $(readlink /proc/self/ns/pid); exit 3",
+        ]);
         assert_eq!(ran.code, 3, "{ran}");
         let words: Vec<&str> = ran.stdout.split_whitespace().collect();
         assert_ne!(words[0], "1");
         assert_eq!(words[1], words[2]);
-        let ran = runtime.run(&["exec", "--cwd", "/tmp", "--env", "A=b", "--user", "5:6", "one", "sh", "-c", "pwd; echo $A; id -u; id -g"]);
+        let ran = runtime.run(&[
+            "exec",
+            "--cwd",
+            "/tmp",
+            "--env",
+            "A=b",
+            "--user",
+            "5:6",
+            "one",
+            "sh",
+            "-c",
+            "pwd; echo $A; id -u; id -g",
+        ]);
         assert_eq!(ran.stdout, "/tmp\nb\n5\n6\n", "{ran}");
         // runc answers 255 where a program cannot be run at all.
         let missing = runtime.run(&["exec", "one", "no-such-program"]);
@@ -215,7 +233,8 @@ fn receive_file(stream: &std::os::unix::net::UnixStream) -> fs::File {
     let mut space = [MaybeUninit::uninit(); 64];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut payload = [0; 256];
-    recvmsg(stream, &mut [IoSliceMut::new(&mut payload)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).expect("a message comes");
+    recvmsg(stream, &mut [IoSliceMut::new(&mut payload)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        .expect("a message comes");
     let files = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
@@ -226,12 +245,16 @@ fn receive_file(stream: &std::os::unix::net::UnixStream) -> fs::File {
 #[test]
 fn root_oci_foreground_run_forwards_signals() {
     use carrack_sys::rustix::process::Signal;
-    with_runtimes("oci-signals", &["sh", "-c", "trap 'echo caught; exit 4' TERM; echo ready; while :; do sleep 0.1; done"], |runtime| {
-        let bundle = runtime.bundle.path.to_string_lossy().into_owned();
-        let running = start(runtime.command(&["run", "--bundle", &bundle, "one"]).stdin(Stdio::null()));
-        running.wait_for_output("ready");
-        runtime.node.signal_inside(&running, Signal::TERM);
-        let ran = running.finish(DEADLINE);
-        assert_eq!((ran.code, ran.stdout.as_str()), (4, "ready\ncaught\n"), "{ran}");
-    });
+    with_runtimes(
+        "oci-signals",
+        &["sh", "-c", "trap 'echo caught; exit 4' TERM; echo ready; while :; do sleep 0.1; done"],
+        |runtime| {
+            let bundle = runtime.bundle.path.to_string_lossy().into_owned();
+            let running = start(runtime.command(&["run", "--bundle", &bundle, "one"]).stdin(Stdio::null()));
+            running.wait_for_output("ready");
+            runtime.node.signal_inside(&running, Signal::TERM);
+            let ran = running.finish(DEADLINE);
+            assert_eq!((ran.code, ran.stdout.as_str()), (4, "ready\ncaught\n"), "{ran}");
+        },
+    );
 }

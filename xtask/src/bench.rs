@@ -30,6 +30,8 @@ fn build_floor(workspace: &Workspace) -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(&place).map_err(Failure::because(format!("make {}", place.display())))?;
     let program = place.join("floor");
     let source = workspace.root.join("bench/floor/floor.c");
-    run_here(Command::new("cc").args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source))?;
+    run_here(
+        Command::new("cc").args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source),
+    )?;
     Ok(program)
 }

@@ -46,8 +46,10 @@ fn install(program: &Path, place: &Path) -> Result<PathBuf, Failure> {
     let name = program.file_name().expect("a program is a file");
     let new = place.join(format!(".{}", name.to_string_lossy()));
     let installed = place.join(name);
-    fs::copy(program, &new)
-        .and_then(|_| fs::rename(&new, &installed))
-        .map_err(Failure::because(format!("copy {} to {}", program.display(), installed.display())))?;
+    fs::copy(program, &new).and_then(|_| fs::rename(&new, &installed)).map_err(Failure::because(format!(
+        "copy {} to {}",
+        program.display(),
+        installed.display()
+    )))?;
     Ok(installed)
 }

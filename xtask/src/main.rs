@@ -55,7 +55,8 @@ fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
         ["test", "--only", names] => stages::run(&Workspace::load()?, &Stage::parse_list(names)?),
         ["bench", suites @ ..] => bench::run(&Workspace::load()?, suites).map(|()| ExitCode::SUCCESS),
         ["vm", "run", "--limit", seconds, "--", command @ ..] => {
-            let seconds = seconds.parse().map_err(|_| Failure::new(format!("--limit {seconds}: not a number of seconds")))?;
+            let seconds =
+                seconds.parse().map_err(|_| Failure::new(format!("--limit {seconds}: not a number of seconds")))?;
             run_in_vm(command, Duration::from_secs(seconds))
         }
         ["vm", "run", "--", command @ ..] => run_in_vm(command, Duration::from_secs(120)),

@@ -7,25 +7,25 @@ use crate::process::{find_program, output_of, run_here};
 
 /// What the tests use: the peers whose behaviour is compared, registries, image tools, and the virtual machine.
 pub const FOR_TESTS: &[&str] = &[
-    "apache2-utils",    // htpasswd, for a registry with passwords
-    "attr",             // getfattr
-    "buildah",          // makes images
-    "busybox-static",   // the smallest useful image
-    "ca-certificates",  // the system's trust, which one test extends
-    "crun",             // a peer of carrack-oci
-    "debootstrap",      // an image with tens of thousands of files
-    "docker-registry",  // the registry of every pull
-    "e2fsprogs",        // filesystems for virtual machines and for full disks
-    "iproute2",         // ip
-    "kmod",             // depmod, for the kernel of the virtual machine
-    "libcap2-bin",      // setcap
-    "nftables",         // nft, to read what the network wrote
-    "openssl",          // certificates and tokens
-    "qemu-system-x86",  // the machine with cgroup v2 and AppArmor
-    "runc",             // a peer of carrack-oci
-    "skopeo",           // copies images
-    "strace",           // counts system calls and syncs
-    "umoci",            // unpacks images: the tree that ours is compared with
+    "apache2-utils",   // htpasswd, for a registry with passwords
+    "attr",            // getfattr
+    "buildah",         // makes images
+    "busybox-static",  // the smallest useful image
+    "ca-certificates", // the system's trust, which one test extends
+    "crun",            // a peer of carrack-oci
+    "debootstrap",     // an image with tens of thousands of files
+    "docker-registry", // the registry of every pull
+    "e2fsprogs",       // filesystems for virtual machines and for full disks
+    "iproute2",        // ip
+    "kmod",            // depmod, for the kernel of the virtual machine
+    "libcap2-bin",     // setcap
+    "nftables",        // nft, to read what the network wrote
+    "openssl",         // certificates and tokens
+    "qemu-system-x86", // the machine with cgroup v2 and AppArmor
+    "runc",            // a peer of carrack-oci
+    "skopeo",          // copies images
+    "strace",          // counts system calls and syncs
+    "umoci",           // unpacks images: the tree that ours is compared with
 ];
 
 /// What the benchmarks use besides.

@@ -36,7 +36,8 @@ pub enum Stage {
 }
 
 /// Crates with tests that a pure cgroup v2 machine may answer differently.
-const PACKAGES_IN_VM: &[&str] = &["carrack-runtime", "carrack-cgroup", "carrack-oci", "carrack-network", "carrack-monitor", "carrack-tests"];
+const PACKAGES_IN_VM: &[&str] =
+    &["carrack-runtime", "carrack-cgroup", "carrack-oci", "carrack-network", "carrack-monitor", "carrack-tests"];
 
 /// Dynamic programs that tests in the guest use where they find them.
 const PROGRAMS_IN_VM: &[&str] = &["nft", "ip", "unshare", "nsenter", "setsid", "strace"];
@@ -118,14 +119,23 @@ fn run_cargo(stage: Stage, programs: Option<&Programs>) -> Result<(bool, String)
     let mut command = cargo();
     match stage {
         Stage::Format => command.args(["fmt", "--all", "--check"]),
-        Stage::Clippy => command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+        Stage::Clippy => {
+            command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        }
         Stage::Unit => command
             .args(["test", "--workspace", "--exclude", "carrack-tests", "--exclude", "carrack-bench", "--no-fail-fast"])
             .args(["--", "--show-output"]),
         // Containers compete for two cores here: more at once would only make each wait longer.
-        Stage::Host => {
-            command.args(["test", "--package", "carrack-tests", "--no-fail-fast", "--", "--show-output", "--test-threads", "4"])
-        }
+        Stage::Host => command.args([
+            "test",
+            "--package",
+            "carrack-tests",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+            "--test-threads",
+            "4",
+        ]),
         Stage::Vm | Stage::Demo => unreachable!("run() has its own arms for the machine and the demonstration"),
     };
     if let Some(programs) = programs {
@@ -158,10 +168,16 @@ fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String
         let name = binary.file_name().expect("a test program is a file").to_string_lossy().into_owned();
         let inside = PathBuf::from("/vm").join(&name);
         commands.push(GuestCommand {
-            argv: [&*inside.to_string_lossy(), "root_", "--show-output", "--test-threads", "2"].map(str::to_owned).to_vec(),
-            environment: [("CARRACK", "/usr/bin/carrack"), ("CARRACK_OCI", "/usr/bin/carrack-oci"), ("CARRACK_BUSYBOX", "/bin/busybox")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            argv: [&*inside.to_string_lossy(), "root_", "--show-output", "--test-threads", "2"]
+                .map(str::to_owned)
                 .to_vec(),
+            environment: [
+                ("CARRACK", "/usr/bin/carrack"),
+                ("CARRACK_OCI", "/usr/bin/carrack-oci"),
+                ("CARRACK_BUSYBOX", "/bin/busybox"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
             limit: Duration::from_secs(300),
             name,
         });

@@ -57,9 +57,11 @@ impl Workspace {
     pub fn load() -> Result<Self, Failure> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the workspace");
         let text = output_of(cargo().current_dir(root).args(["metadata", "--format-version", "1"]))?;
-        let metadata: Value =
-            serde_json::from_str(&text).map_err(|why| Failure::new(format!("read the answer of cargo metadata: {why}")))?;
-        let target = metadata["target_directory"].as_str().ok_or_else(|| Failure::new("cargo metadata names no target directory"))?;
+        let metadata: Value = serde_json::from_str(&text)
+            .map_err(|why| Failure::new(format!("read the answer of cargo metadata: {why}")))?;
+        let target = metadata["target_directory"]
+            .as_str()
+            .ok_or_else(|| Failure::new("cargo metadata names no target directory"))?;
         let triple = output_of(Command::new("rustc").args(["--print", "host-tuple"]))?;
         Ok(Self { root: root.to_owned(), target: target.into(), triple: triple.trim().to_owned(), metadata })
     }

@@ -23,7 +23,8 @@ const FLOORS: &[(u8, &[&str])] = &[
 const OUTSIDE: &[&str] = &["carrack-tests", "carrack-bench", "xtask"];
 
 /// What `carrack-oci` must not contain: it has no asynchronous runtime, and stays small enough to be read.
-const NOT_IN_CARRACK_OCI: &[&str] = &["tokio", "clap", "hyper", "rustls", "tracing", "regex", "rusqlite", "libsqlite3-sys", "prost"];
+const NOT_IN_CARRACK_OCI: &[&str] =
+    &["tokio", "clap", "hyper", "rustls", "tracing", "regex", "rusqlite", "libsqlite3-sys", "prost"];
 
 fn floor_of(package: &str) -> Option<u8> {
     FLOORS.iter().find(|(_, packages)| packages.contains(&package)).map(|(floor, _)| *floor)
@@ -72,7 +73,8 @@ fn every_crate_stands_on_a_floor_and_uses_only_floors_below() {
 fn every_floor_names_crates_that_exist() {
     let workspace = Workspace::load().expect("the workspace can be read");
     let packages = packages(&workspace.metadata);
-    let gone: Vec<_> = FLOORS.iter().flat_map(|(_, names)| *names).filter(|name| !packages.contains_key(**name)).collect();
+    let gone: Vec<_> =
+        FLOORS.iter().flat_map(|(_, names)| *names).filter(|name| !packages.contains_key(**name)).collect();
     assert!(gone.is_empty(), "the table of floors names crates that are gone: {gone:?}");
 }
 
@@ -84,7 +86,8 @@ fn carrack_oci_contains_nothing_large_or_asynchronous() {
         let packages = workspace.metadata["packages"].as_array().into_iter().flatten();
         packages.filter(|package| package["id"] == *id).filter_map(|package| package["name"].as_str()).collect()
     };
-    let start = nodes.iter().map(|node| &node["id"]).find(|id| name_of(id) == "carrack-oci").expect("carrack-oci is a member");
+    let start =
+        nodes.iter().map(|node| &node["id"]).find(|id| name_of(id) == "carrack-oci").expect("carrack-oci is a member");
     let mut seen = vec![start];
     let mut next = vec![start];
     while let Some(id) = next.pop() {

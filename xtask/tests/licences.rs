@@ -9,8 +9,22 @@ use xtask::workspace::Workspace;
 
 /// Licences that ask for no more than their text and the authors' names.
 const ALLOWED: &[&str] = &[
-    "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "MIT", "MIT-0", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD",
-    "Unlicense", "CC0-1.0", "Unicode-3.0", "CDLA-Permissive-2.0", "OpenSSL", "BSL-1.0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "MIT-0",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unlicense",
+    "CC0-1.0",
+    "Unicode-3.0",
+    "CDLA-Permissive-2.0",
+    "OpenSSL",
+    "BSL-1.0",
 ];
 
 /// Crates that are there in more than one version, each with the reason why that is borne.
@@ -20,8 +34,11 @@ const DUPLICATES: &[(&str, &str)] = &[];
 fn linked(metadata: &Value) -> Vec<&Value> {
     let nodes = metadata["resolve"]["nodes"].as_array().expect("cargo metadata resolves dependencies");
     let packages = metadata["packages"].as_array().expect("cargo metadata lists the packages");
-    let members: BTreeSet<&str> = metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let programs = packages.iter().filter(|package| ["carrack", "carrack-oci"].contains(&package["name"].as_str().unwrap_or_default()));
+    let members: BTreeSet<&str> =
+        metadata["workspace_members"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let programs = packages
+        .iter()
+        .filter(|package| ["carrack", "carrack-oci"].contains(&package["name"].as_str().unwrap_or_default()));
     // A procedural macro runs in the compiler, with all that it is made of.
     let is_macro = |id: &str| {
         let package = packages.iter().find(|package| package["id"] == id).expect("each node is a package");
@@ -34,7 +51,10 @@ fn linked(metadata: &Value) -> Vec<&Value> {
         for dependency in node["deps"].as_array().into_iter().flatten() {
             // Neither what only builds nor what only tests ends up in a program; nor what is for other systems.
             let is_linked = dependency["dep_kinds"].as_array().into_iter().flatten().any(|kind| {
-                kind["kind"].is_null() && !kind["target"].as_str().is_some_and(|target| target.contains("windows") || target.contains("wasm"))
+                kind["kind"].is_null()
+                    && !kind["target"]
+                        .as_str()
+                        .is_some_and(|target| target.contains("windows") || target.contains("wasm"))
             });
             let id = dependency["pkg"].as_str().expect("a dependency has an id");
             if is_linked && !is_macro(id) && seen.insert(id) {
@@ -42,7 +62,10 @@ fn linked(metadata: &Value) -> Vec<&Value> {
             }
         }
     }
-    packages.iter().filter(|package| package["id"].as_str().is_some_and(|id| seen.contains(id) && !members.contains(id))).collect()
+    packages
+        .iter()
+        .filter(|package| package["id"].as_str().is_some_and(|id| seen.contains(id) && !members.contains(id)))
+        .collect()
 }
 
 /// Whether an SPDX expression can be satisfied with [`ALLOWED`]. `/` is the old way to write `OR`.
@@ -77,9 +100,11 @@ fn no_crate_is_linked_in_two_versions_without_a_reason() {
         versions.entry(name).or_default().push(package["version"].as_str().expect("a package has a version"));
     }
     let doubled: Vec<_> = versions.iter().filter(|(_, versions)| versions.len() > 1).collect();
-    let unexplained: Vec<_> = doubled.iter().filter(|(name, _)| !DUPLICATES.iter().any(|(known, _)| known == *name)).collect();
+    let unexplained: Vec<_> =
+        doubled.iter().filter(|(name, _)| !DUPLICATES.iter().any(|(known, _)| known == *name)).collect();
     assert!(unexplained.is_empty(), "linked in several versions: {unexplained:?}");
-    let outdated: Vec<_> = DUPLICATES.iter().filter(|(known, _)| !doubled.iter().any(|(name, _)| *name == known)).collect();
+    let outdated: Vec<_> =
+        DUPLICATES.iter().filter(|(known, _)| !doubled.iter().any(|(name, _)| *name == known)).collect();
     assert!(outdated.is_empty(), "no longer doubled: {outdated:?}");
 }
 

@@ -14,7 +14,8 @@ const CARRACK_OCI_LIMIT_BYTES: u64 = 2_000_000;
 const FORBIDDEN_SYMBOLS: &[&str] = &["getaddrinfo", "getpwnam", "getpwuid", "getpwent", "getgrnam", "getgrgid"];
 
 fn built(package: &str, profile: Profile) -> PathBuf {
-    output_of(cargo().args(["build", "--quiet", "--package", package, "--profile", profile.name()])).expect("the program builds");
+    output_of(cargo().args(["build", "--quiet", "--package", package, "--profile", profile.name()]))
+        .expect("the program builds");
     Workspace::load().expect("the workspace can be read").program(package, profile)
 }
 
@@ -47,7 +48,8 @@ fn carrack_oci_never_loads_the_hosts_name_service_modules() {
 fn both_programs_are_static() {
     for (package, profile) in [("carrack-oci", Profile::Oci), ("carrack", Profile::Dev)] {
         let program = built(package, profile);
-        let headers = output_of(Command::new("readelf").arg("--program-headers").arg(&program)).expect("readelf reads the program");
+        let headers = output_of(Command::new("readelf").arg("--program-headers").arg(&program))
+            .expect("readelf reads the program");
         assert!(!headers.contains("INTERP"), "{package} asks for a dynamic loader");
     }
 }

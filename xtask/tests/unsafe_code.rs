@@ -40,7 +40,9 @@ fn every_crate_but_sys_forbids_unsafe_code() {
     let lax: Vec<PathBuf> = roots(&workspace)
         .into_iter()
         .filter(|root| !root.starts_with(&home))
-        .filter(|root| !fs::read_to_string(root).expect("a source file can be read").contains("#![forbid(unsafe_code)]"))
+        .filter(|root| {
+            !fs::read_to_string(root).expect("a source file can be read").contains("#![forbid(unsafe_code)]")
+        })
         .collect();
     assert!(lax.is_empty(), "without #![forbid(unsafe_code)]: {lax:?}");
 }

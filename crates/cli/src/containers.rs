@@ -159,12 +159,12 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
         let signals = session::queue_signals().map_err(failed())?;
         let mut running = engine.exec(&id, request, ExecStdio::Terminal).map_err(Failure::start)?;
         let console = running.take_console().ok_or_else(|| Failure::usage("the monitor gave no terminal"))?;
-        let exit = session::run_exec_terminal(running, console, signals, flags.interactive).map_err(failed())?;
+        let exit = session::run_exec_terminal(running, console, signals, flags.interactive)?;
         return Ok(exit.map_or(0, |exit| exit.code() as u8));
     }
     let pipes = session::pipes().map_err(failed())?;
     let running = engine.exec(&id, request, ExecStdio::Files(pipes.theirs)).map_err(Failure::start)?;
-    let exit = session::run_exec(running, pipes.ours, flags.interactive).map_err(failed())?;
+    let exit = session::run_exec(running, pipes.ours, flags.interactive)?;
     Ok(exit.code() as u8)
 }
 

@@ -138,6 +138,6 @@ fn foreground(
             engine.stop_container(id, Some(std::time::Duration::ZERO))?;
             Ok(128 + 13)
         }
-        session::Ended::Lost(error) => Err(Failure::io("read the container's output")(error)),
+        session::Ended::Lost(error) => Err(Failure::Engine(error.into())),
     }
 }

@@ -6,11 +6,12 @@ use std::sync::mpsc;
 use std::sync::Arc;
 use std::thread;
 
-use carrack_engine::{AttachReader, AttachWriter, Engine, ExecSession, ExitRecord, Size, Stream, StreamFrame};
+use carrack_engine::{AttachReader, AttachWriter, ClientError, Engine, EngineError, ExecSession, ExitRecord, Size, Stream, StreamFrame};
 use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::{ContainerId, Exit};
 
+use crate::failure::Failure;
 use crate::terminal::{self, DetachKeys, RawMode, Typed};
 
 /// Signals handed on to a container in the foreground. The others mean this program (PIPE), or cannot be caught.
@@ -28,7 +29,7 @@ pub enum Ended {
     /// Whoever read our output went away.
     OutputClosed,
     /// The monitor went away.
-    Lost(io::Error),
+    Lost(ClientError),
 }
 
 /// Signals are read from a queue from now on. Must be called before any thread is started, since threads inherit the mask.
@@ -74,19 +75,18 @@ pub fn run(
     thread::spawn(move || {
         let _ = ended.send(pump_output(&mut reader));
     });
-    let outcome = wait.recv().unwrap_or(Ended::Lost(io::ErrorKind::BrokenPipe.into()));
+    let outcome = wait.recv().unwrap_or(Ended::Lost(ClientError::Ended));
     drop(raw);
     Ok(outcome)
 }
 
 fn pump_output(reader: &mut AttachReader) -> Ended {
     loop {
-        let written = match reader.next() {
-            Ok(Some(StreamFrame::Data { stream: Stream::Stderr, bytes })) => write_all(&mut io::stderr().lock(), &bytes),
-            Ok(Some(StreamFrame::Data { bytes, .. })) => write_all(&mut io::stdout().lock(), &bytes),
-            Ok(Some(StreamFrame::End(record))) => return Ended::Exited(record),
-            Ok(Some(StreamFrame::Resize(_) | StreamFrame::StdinClosed)) => Ok(()),
-            Ok(None) => return Ended::Lost(io::ErrorKind::UnexpectedEof.into()),
+        let written = match reader.next_frame() {
+            Ok(StreamFrame::Data { stream: Stream::Stderr, bytes }) => write_all(&mut io::stderr().lock(), &bytes),
+            Ok(StreamFrame::Data { bytes, .. }) => write_all(&mut io::stdout().lock(), &bytes),
+            Ok(StreamFrame::End(record)) => return Ended::Exited(record),
+            Ok(StreamFrame::Resize(_) | StreamFrame::StdinClosed) => Ok(()),
             Err(error) => return Ended::Lost(error),
         };
         if written.is_err() {
@@ -103,9 +103,7 @@ fn write_all(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 fn pump_stdin(writer: &std::sync::Mutex<AttachWriter>, is_raw: bool) -> Typed {
     let mut keys = DetachKeys::default();
     let mut buffer = vec![0; BUFFER_BYTES];
-    let send = |frame: &StreamFrame| {
-        writer.lock().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe)).and_then(|mut writer| writer.send(frame))
-    };
+    let lock = || writer.lock().map_err(|_| ClientError::Ended);
     loop {
         let count = match io::stdin().lock().read(&mut buffer) {
             Ok(count) => count,
@@ -114,7 +112,7 @@ fn pump_stdin(writer: &std::sync::Mutex<AttachWriter>, is_raw: bool) -> Typed {
             Err(_) => 0,
         };
         if count == 0 {
-            let _ = send(&StreamFrame::StdinClosed);
+            let _ = lock().and_then(|mut writer| writer.close_stdin());
             return Typed::Bytes(Vec::new());
         }
         let typed = if is_raw { keys.feed(&buffer[..count]) } else { Typed::Bytes(buffer[..count].to_vec()) };
@@ -122,7 +120,7 @@ fn pump_stdin(writer: &std::sync::Mutex<AttachWriter>, is_raw: bool) -> Typed {
             Typed::Bytes(bytes) => (bytes, false),
             Typed::Detach(bytes) => (bytes, true),
         };
-        if !bytes.is_empty() && send(&StreamFrame::Data { stream: Stream::Stdin, bytes }).is_err() {
+        if lock().and_then(|mut writer| writer.stdin(&bytes)).is_err() {
             return Typed::Bytes(Vec::new());
         }
         if leaves {
@@ -133,7 +131,7 @@ fn pump_stdin(writer: &std::sync::Mutex<AttachWriter>, is_raw: bool) -> Typed {
 
 fn send_size(writer: &std::sync::Mutex<AttachWriter>) {
     if let (Some((rows, columns)), Ok(mut writer)) = (terminal::size(io::stdin()), writer.lock()) {
-        let _ = writer.send(&StreamFrame::Resize(Size { rows, columns }));
+        let _ = writer.resize(Size { rows, columns });
     }
 }
 
@@ -166,7 +164,7 @@ pub fn pipes() -> io::Result<Pipes> {
 }
 
 /// Runs an exec without a terminal to its end.
-pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> io::Result<Exit> {
+pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> Result<Exit, Failure> {
     let [to, out, err] = ours;
     if stdin {
         thread::spawn(move || {
@@ -176,7 +174,7 @@ pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> io::Re
     } else {
         drop(to);
     }
-    let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (ended, end) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
     let ended = Arc::new(ended);
     let copy = |from: OwnedFd, is_error: bool| {
         let ended = Arc::clone(&ended);
@@ -186,7 +184,7 @@ pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> io::Re
         })
     };
     let copies = [copy(out, false), copy(err, true)];
-    let exit = session.wait()?;
+    let exit = session.wait().map_err(EngineError::from)?;
     drop(end);
     for copy in copies {
         let _ = copy.join();
@@ -209,10 +207,10 @@ fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) {
 }
 
 /// Runs an exec with a terminal to its end, or until the detach keys are typed (`None`).
-pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: SignalQueue, stdin: bool) -> io::Result<Option<Exit>> {
+pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: SignalQueue, stdin: bool) -> Result<Option<Exit>, Failure> {
     use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
     let raw = match stdin && terminal::is_terminal(io::stdin()) {
-        true => Some(RawMode::enter()?),
+        true => Some(RawMode::enter().map_err(Failure::io("use the terminal"))?),
         false => None,
     };
     let console = Arc::new(console);
@@ -236,10 +234,10 @@ pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: Signal
             }
         });
     }
-    let (ended, end) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (ended, end) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
+    let output = console.try_clone().map_err(Failure::io("use the terminal"))?;
     let output = thread::spawn({
-        let console = console.try_clone()?;
-        move || copy_until_end(console, &ended, &mut io::stdout())
+        move || copy_until_end(output, &ended, &mut io::stdout())
     });
     thread::spawn(move || {
         let exit = session.wait();
@@ -249,7 +247,11 @@ pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: Signal
     });
     let outcome = wait.recv().ok().flatten().transpose();
     drop(raw);
-    outcome
+    Ok(outcome.map_err(EngineError::from)?)
+}
+
+fn pipe_failed(errno: carrack_sys::rustix::io::Errno) -> Failure {
+    Failure::io("make a pipe")(errno.into())
 }
 
 /// Copies what is typed to a terminal; true if the detach keys ended it.

@@ -95,11 +95,8 @@ fn carry_out(socket: &Path, words: &[&str]) -> Result<ExitCode, Failure> {
 /// A sandbox as the kubelet asks for it: containers have their own pid namespaces.
 fn pod(name: &str, network: &[&str]) -> v1::PodSandboxConfig {
     let mode = if network.contains(&"host") { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
-    let options = v1::NamespaceOption {
-        network: mode.into(),
-        pid: v1::NamespaceMode::Container.into(),
-        ..Default::default()
-    };
+    let options =
+        v1::NamespaceOption { network: mode.into(), pid: v1::NamespaceMode::Container.into(), ..Default::default() };
     let logs = std::env::temp_dir().join("cri-client-logs").join(name);
     let context = v1::LinuxSandboxSecurityContext { namespace_options: Some(options), ..Default::default() };
     v1::PodSandboxConfig {
@@ -170,7 +167,11 @@ fn pods(cri: &Cri) -> Result<(), tonic::Status> {
 struct Steps(Vec<(&'static str, Vec<Duration>)>);
 
 impl Steps {
-    fn time<T>(&mut self, name: &'static str, step: impl FnOnce() -> Result<T, tonic::Status>) -> Result<T, tonic::Status> {
+    fn time<T>(
+        &mut self,
+        name: &'static str,
+        step: impl FnOnce() -> Result<T, tonic::Status>,
+    ) -> Result<T, tonic::Status> {
         let begin = Instant::now();
         let done = step()?;
         let took = begin.elapsed();

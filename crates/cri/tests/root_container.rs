@@ -37,7 +37,8 @@ fn root_exec_sync_tells_code_and_output_and_keeps_its_deadline() {
         assert_eq!((&*left.stdout, left.exit_code), (&b"done\n"[..], 0));
         assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 
-        let flood = "dd if=/dev/zero bs=1M count=40 2>/dev/null; dd if=/dev/zero bs=1M count=40 2>/dev/null >&2; exit 5";
+        let flood =
+            "dd if=/dev/zero bs=1M count=40 2>/dev/null; dd if=/dev/zero bs=1M count=40 2>/dev/null >&2; exit 5";
         let cut = cri.exec(&id, &["sh", "-c", flood], 60).expect("the answer fits into a message");
         assert_eq!(cut.exit_code, 5, "the program was not disturbed");
         let kept = cut.stdout.len() + cut.stderr.len();
@@ -64,7 +65,10 @@ fn root_every_end_has_its_reason_code_and_times() {
         };
         let fine = ended("fine", &["true"]);
         assert_eq!((fine.reason.as_str(), fine.exit_code), ("Completed", 0));
-        assert!(0 < fine.created_at && fine.created_at <= fine.started_at && fine.started_at <= fine.finished_at, "{fine:?}");
+        assert!(
+            0 < fine.created_at && fine.created_at <= fine.started_at && fine.started_at <= fine.finished_at,
+            "{fine:?}"
+        );
         let failed = ended("failed", &["sh", "-c", "exit 42"]);
         assert_eq!((failed.reason.as_str(), failed.exit_code), ("Error", 42));
 
@@ -79,7 +83,8 @@ fn root_every_end_has_its_reason_code_and_times() {
         let stopped = stage.exited(&id);
         assert_eq!((stopped.reason.as_str(), stopped.exit_code), ("Error", 137));
 
-        let mut polite = stage.container_config("polite", &["sh", "-c", "trap 'exit 9' INT; while true; do sleep 0.05; done"]);
+        let mut polite =
+            stage.container_config("polite", &["sh", "-c", "trap 'exit 9' INT; while true; do sleep 0.05; done"]);
         polite.stop_signal = v1::Signal::Sigint.into();
         let id = stage.run(&pod, polite);
         assert_eq!(cri.status(&id).expect("its status").stop_signal(), v1::Signal::Sigint);
@@ -162,7 +167,10 @@ fn root_what_the_kubelet_asks_for_reaches_the_process() {
             }),
         });
         let id = stage.run(&pod, config);
-        assert_eq!(stage.shell(&id, "echo $GREETING; pwd; id -u; id -g"), "gr\u{fc}\u{df}e = all\n/tmp/work\n1000\n5000");
+        assert_eq!(
+            stage.shell(&id, "echo $GREETING; pwd; id -u; id -g"),
+            "gr\u{fc}\u{df}e = all\n/tmp/work\n1000\n5000"
+        );
         // The user's groups in the image and those that were listed.
         assert_eq!(stage.shell(&id, "grep Groups: /proc/1/status | tr -s '\\t ' ' '"), "Groups: 44 7000");
         let field = |name: &str| stage.shell(&id, &format!("grep ^{name}: /proc/1/status | cut -f2"));
@@ -209,7 +217,11 @@ fn root_what_cannot_be_is_refused_and_leaves_nothing() {
                 Code::InvalidArgument,
                 "run_as_group",
             ),
-            (v1::ContainerConfig { log_path: "../../etc/cron.d/x".into(), ..config() }, Code::InvalidArgument, "log_path"),
+            (
+                v1::ContainerConfig { log_path: "../../etc/cron.d/x".into(), ..config() },
+                Code::InvalidArgument,
+                "log_path",
+            ),
             (
                 v1::ContainerConfig { cdi_devices: vec![v1::CdiDevice { name: "v/c=1".into() }], ..config() },
                 Code::Unimplemented,
@@ -241,7 +253,8 @@ fn root_logs_are_in_the_interfaces_format_and_survive_rotation() {
     with_daemon("logs", |stage| {
         let cri = stage.cri();
         let pod = stage.run_pod("logs");
-        let id = stage.run(&pod, stage.container_config("brief", &["sh", "-c", "echo one; echo two >&2; printf three"]));
+        let id =
+            stage.run(&pod, stage.container_config("brief", &["sh", "-c", "echo one; echo two >&2; printf three"]));
         stage.exited(&id);
         let records = wait_for("the log is whole", PATIENCE, || {
             let records = stage.log("logs", "brief.log");

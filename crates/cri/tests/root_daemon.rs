@@ -17,7 +17,8 @@ use tonic::Code;
 fn root_the_daemon_tells_what_it_is() {
     with_daemon("identity", |stage| {
         let cri = stage.cri();
-        let version = cri.runtime(async |mut client| client.version(v1::VersionRequest::default()).await).expect("a version");
+        let version =
+            cri.runtime(async |mut client| client.version(v1::VersionRequest::default()).await).expect("a version");
         assert_eq!((version.runtime_name.as_str(), version.runtime_api_version.as_str()), ("carrack", "v1"));
         let status = cri.runtime(async |mut client| client.status(v1::StatusRequest { verbose: true }).await);
         let status = status.expect("a status");

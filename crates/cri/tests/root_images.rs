@@ -54,7 +54,8 @@ fn root_an_image_has_one_id_under_all_its_names() {
         assert!(image.repo_digests.contains(&container.image_ref), "{}", container.image_ref);
         cri.remove_pod(&pod).expect("it goes");
 
-        let usage = cri.images(async |mut client| client.image_fs_info(v1::ImageFsInfoRequest {}).await).expect("usage");
+        let usage =
+            cri.images(async |mut client| client.image_fs_info(v1::ImageFsInfoRequest {}).await).expect("usage");
         let used = usage.image_filesystems[0].used_bytes.expect("a number").value;
         assert!(used > 100_000, "{used}");
         let mountpoint = &usage.image_filesystems[0].fs_id.as_ref().expect("a filesystem").mountpoint;

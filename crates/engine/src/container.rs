@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use carrack_image::Image;
+use carrack_monitor::client::{AttachReader, AttachWriter, Client, ClientError};
 use carrack_monitor_proto::{
     Attach, ContainerPhase, ContainerState, Create, ExitRecord, LogFormat, LogTarget, PodState, Request, Response, Rootfs, Signal,
     SignalScope,
@@ -19,7 +20,7 @@ use carrack_words::{ContainerId, ImageQuery, Kind, PodId, Timestamp};
 use crate::engine::{Engine, create_private_dir, replace_file};
 use crate::error::{EngineError, chain};
 use crate::facts::{device_at, host_devices};
-use crate::link::{AttachReader, AttachWriter, Link, LinkError};
+use crate::link::{call_patiently, is_absent};
 use crate::names;
 use crate::pod::{check_pod, has_labels, hostname, remove_tree, shares_shm};
 use crate::record::{ContainerRecord, PodRecord, PodStage, StartFailure};
@@ -65,6 +66,8 @@ pub struct AttachRequest {
 }
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a container is looked at again that nobody tells of.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SIGTERM: u8 = 15;
 /// The exit code shown for a container that could not be started.
 const START_FAILED: i32 = 128;
@@ -475,12 +478,10 @@ impl Engine {
     }
 
     fn attach_to(&self, pod: &PodId, id: &ContainerId, attach: AttachRequest) -> Result<(AttachReader, AttachWriter), EngineError> {
-        let mut link = self.link(pod)?;
+        let link = self.link(pod)?;
         let AttachRequest { stdin, stdout, stderr, lossless } = attach;
-        match link.call(&Request::Attach(Attach { id: id.clone(), stdin, stdout, stderr, lossless }))? {
-            Response::Attached { .. } => Ok(link.into_streams()?),
-            _ => Err(link.unexpected("attach").into()),
-        }
+        let attached = link.attach(Attach { id: id.clone(), stdin, stdout, stderr, lossless })?;
+        Ok((attached.reader, attached.writer))
     }
 
     /// Stops a container: its stop signal now, SIGKILL after the timeout (`None`: the container's own, else ten seconds). Success if it
@@ -494,18 +495,15 @@ impl Engine {
             Phase::Running { .. } | Phase::Restarting { .. } => {}
         }
         let timeout = timeout.or(record.request.stop_timeout).unwrap_or(STOP_TIMEOUT);
-        let mut link = match self.link(&record.pod) {
-            Err(LinkError::Absent { .. }) => return Ok(()),
-            other => other?,
-        };
         let signal = Signal::try_from(i32::from(record.stop_signal))
             .map_err(|error| EngineError::Invalid { message: error.to_string() })?;
-        match link.call_within(&Request::Stop { id: id.clone(), signal, timeout }, &[], None) {
+        let request = Request::Stop { id: id.clone(), signal, timeout };
+        match self.link(&record.pod).and_then(|mut link| call_patiently(&mut link, &request)) {
             Ok(Response::Exited(_)) => Ok(()),
-            Ok(_) => Err(link.unexpected("stop").into()),
-            // The last one of its pod: the monitor may be gone before it answers.
-            Err(LinkError::Broken { .. }) if matches!(self.observe(&record)?, Phase::Exited(_)) => Ok(()),
-            Err(LinkError::Refused { kind: Kind::NotFound | Kind::Precondition, .. }) => Ok(()),
+            Ok(other) => Err(ClientError::other_answer(&other).into()),
+            // It was the last one of its pod, and the monitor is gone with it.
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(ClientError::Refused { kind: Kind::NotFound | Kind::Precondition, .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -576,7 +574,7 @@ impl Engine {
         if record.sandboxed {
             match self.link(&record.pod) {
                 Ok(mut link) => drop(link.call(&Request::Remove { id: id.clone() })?),
-                Err(LinkError::Absent { .. }) => self.end_orphan(id)?,
+                Err(error) if is_absent(&error) => self.end_orphan(id)?,
                 Err(error) => return Err(error.into()),
             }
             return self.forget_container(&record, options.volumes || record.sandboxed);
@@ -625,18 +623,14 @@ impl Engine {
                 Phase::Unknown => return Err(not_running(id, &Phase::Unknown)),
                 Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
             }
-            let mut link = match self.link(&record.pod) {
-                Ok(link) => link,
-                // Not started yet: look again when something has changed.
-                Err(LinkError::Absent { .. }) => {
-                    std::thread::sleep(Duration::from_millis(50));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            match link.call_within(&Request::Wait { id: id.clone() }, &[], None) {
+            let request = Request::Wait { id: id.clone() };
+            match self.link(&record.pod).and_then(|mut link| call_patiently(&mut link, &request)) {
                 Ok(Response::Exited(exit)) if !exit.will_restart => return Ok(ended(&exit)),
-                Ok(_) | Err(LinkError::Broken { .. } | LinkError::Refused { kind: Kind::NotFound, .. }) => {}
+                Ok(Response::Exited(_)) => {}
+                Ok(other) => return Err(ClientError::other_answer(&other).into()),
+                // Not started yet, or just ended; no message tells when that changes.
+                Err(error) if is_absent(&error) => std::thread::sleep(LOOK_AGAIN),
+                Err(ClientError::Refused { kind: Kind::NotFound, .. }) => std::thread::sleep(LOOK_AGAIN),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -788,9 +782,9 @@ impl Engine {
 }
 
 /// Asks the monitor something about a container; what the runtime says of its program is kept apart.
-fn call(link: &mut Link, id: &ContainerId, request: &Request) -> Result<Response, EngineError> {
+fn call(link: &mut Client, id: &ContainerId, request: &Request) -> Result<Response, EngineError> {
     match link.call(request) {
-        Err(LinkError::Refused { kind, message }) => {
+        Err(ClientError::Refused { kind, message }) => {
             Err(EngineError::Program { container: id.short().to_owned(), kind, message })
         }
         other => Ok(other?),

@@ -103,8 +103,8 @@ fn network_config(config: &EngineConfig) -> Result<NetworkConfig, EngineError> {
     let Some(hash) = config.cgroup_parent.strip_prefix("/carrack-") else { return Ok(default) };
     let number = u32::from_str_radix(hash, 16).expect("the parent was made of a hexadecimal number");
     let invalid = |error: carrack_network::ConfigError| EngineError::Invalid { message: error.to_string() };
-    // 1024 networks of 1022 addresses in 10.116.0.0/14.
-    let address = std::net::Ipv4Addr::from(0x0a74_0000 + ((number % 1024) << 10));
+    // 256 networks of 1022 addresses in 10.116.0.0/14.
+    let address = std::net::Ipv4Addr::from(0x0a74_0000 + ((number % 256) << 10));
     let subnet4 = Subnet4::new(address, 22).map_err(invalid)?;
     let subnet6 = Subnet6::new(
         [0xfdca, 0x44ac, 0x6b01, (number >> 16) as u16, number as u16, 0, 0, 0].into(),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use carrack_words::Kind;
 
-use crate::link::LinkError;
 use crate::rootfs::ViewError;
 use crate::spec::SpecError;
 use crate::user::UserError;
@@ -48,7 +47,7 @@ pub enum EngineError {
     MonitorStart(#[from] carrack_monitor::StartError),
     /// The monitor of a pod failed or refused.
     #[error(transparent)]
-    Monitor(#[from] LinkError),
+    Monitor(#[from] carrack_monitor::client::ClientError),
     /// A container's program could not be executed; `message` has the runtime's words.
     #[error("container {container}: {message}")]
     Program {

@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use carrack_monitor::client::ClientError;
 use carrack_monitor_proto::{ExecRequest as MonitorExec, Request};
 use carrack_oci_config::{LinuxCapabilities, Process, Spec, User};
 use carrack_rooted::Root;
@@ -17,7 +17,7 @@ use carrack_words::{ContainerId, ExecId, ProcessId};
 use crate::container::{not_running, start_time};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::link::{ExecSession, LinkError};
+use crate::link::ExecSession;
 use crate::names;
 use crate::request::{ExecRequest, UserRequest};
 use crate::spec::plan_env;
@@ -52,7 +52,7 @@ impl Engine {
             ExecStdio::Terminal => Vec::new(),
         };
         match ExecSession::begin(self.link(&record.pod)?, &request, &files) {
-            Err(LinkError::Refused { kind, message }) => {
+            Err(ClientError::Refused { kind, message }) => {
                 Err(EngineError::Program { container: id.short().to_owned(), kind, message })
             }
             other => Ok(other?),
@@ -112,20 +112,19 @@ impl Engine {
         let (err, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
         let null = File::open("/dev/null").map_err(EngineError::io("open", "/dev/null"))?;
         let session = self.exec(id, request, ExecStdio::Files([null.into(), stdout, stderr]))?;
-        let closer = session.closer()?;
         let mut streams = [Capture::new(out, cap_bytes), Capture::new(err, cap_bytes)];
         let failed = |source| EngineError::io("run a command in", id.as_str())(source);
-        let has_ended = collect(&mut streams, closer.as_fd(), deadline).map_err(failed)?;
+        let has_ended = collect(&mut streams, &session, deadline).map_err(failed)?;
         if !has_ended {
             // The monitor kills what it runs for us when we hang up.
-            let _ = closer.shutdown(Shutdown::Both);
+            drop(session);
             return Err(EngineError::TimedOut {
                 container: id.short().to_owned(),
                 command,
                 seconds: timeout.unwrap_or_default().as_secs(),
             });
         }
-        let exit = session.wait().map_err(failed)?;
+        let exit = session.wait()?;
         let [stdout, stderr] = streams.map(|stream| stream.kept);
         Ok(ExecOutput { stdout, stderr, exit })
     }
@@ -168,16 +167,18 @@ impl Capture {
     }
 }
 
-/// Reads both streams until `end` has something to say and nothing more is waiting; false if the deadline came first. A process that was left
+/// Reads both streams until the program has ended and nothing more is waiting; false if the deadline came first. A process that was left
 /// behind with the pipes open is not waited for.
-fn collect(streams: &mut [Capture; 2], end: std::os::fd::BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+fn collect(streams: &mut [Capture; 2], session: &ExecSession, deadline: Option<Instant>) -> io::Result<bool> {
+    let was_over = session.has_ended();
     loop {
         let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            _ if was_over => Some(Duration::ZERO),
             Some(left) if left.is_zero() => return Ok(false),
             other => other,
         };
         let left = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-        let mut set = vec![PollFd::from_borrowed_fd(end, PollFlags::IN)];
+        let mut set = vec![PollFd::new(session, PollFlags::IN)];
         let open: Vec<usize> = (0..2).filter(|index| streams[*index].file.is_some()).collect();
         for &index in &open {
             if let Some(file) = &streams[index].file {
@@ -193,7 +194,7 @@ fn collect(streams: &mut [Capture; 2], end: std::os::fd::BorrowedFd<'_>, deadlin
         for (&index, _) in open.iter().zip(&ready[1..]).filter(|(_, is_ready)| **is_ready) {
             streams[index].read()?;
         }
-        if ready[0] && !ready[1..].contains(&true) {
+        if (was_over || ready[0]) && !ready[1..].contains(&true) {
             return Ok(true);
         }
     }

@@ -27,6 +27,7 @@ mod table;
 mod user;
 pub mod view;
 
+pub use carrack_monitor::client::{AttachReader, AttachWriter, ClientError};
 pub use carrack_monitor_proto::{ExitRecord, RestartPolicy, Size, Stream, StreamFrame};
 pub use config::EngineConfig;
 pub use container::{AttachRequest, Force, RemoveOptions};
@@ -34,7 +35,7 @@ pub use engine::Engine;
 pub use error::EngineError;
 pub use exec::ExecStdio;
 pub use images::{DiskUsage, RemoveNames};
-pub use link::{AttachReader, AttachWriter, ExecSession, LinkError};
+pub use link::ExecSession;
 pub use recover::Recovered;
 pub use rootfs::ViewError;
 pub use signal::signal_number;

@@ -8,6 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use carrack_monitor::client::{Client, ClientError};
 use carrack_monitor_proto::{
     ContainerPhase, IpcMode, NetworkMode as MonitorNetwork, POD_CONFIG_FILE, PidMode, PodConfig, PodState, Request, Response,
     UtsMode,
@@ -23,7 +24,7 @@ use carrack_words::{Kind, PodId, Timestamp};
 use crate::defaults;
 use crate::engine::{Engine, create_private_dir, replace_file};
 use crate::error::{EngineError, chain};
-use crate::link::{Link, LinkError};
+use crate::link::{connect, is_absent};
 use crate::names;
 use crate::record::{PodRecord, PodStage};
 use crate::request::{NamespaceMode, NetworkMode, PodFilter, PodRequest};
@@ -132,7 +133,7 @@ impl Engine {
 
     fn view_pod(&self, record: PodRecord) -> PodView {
         let monitor = match record.stage == PodStage::Ready && record.boot_id == self.boot_id {
-            true => self.link(&record.id).ok().map(|link| link.monitor),
+            true => self.link(&record.id).ok().map(|link| link.monitor()),
             false => None,
         };
         PodView {
@@ -148,20 +149,22 @@ impl Engine {
     }
 
     /// A connection to the pod's monitor.
-    pub(crate) fn link(&self, pod: &PodId) -> Result<Link, LinkError> {
-        Link::connect(pod, &self.config.pod_dir(pod))
+    pub(crate) fn link(&self, pod: &PodId) -> Result<Client, ClientError> {
+        connect(&self.config.pod_dir(pod))
     }
 
     /// What the pod's monitor says of its containers; `None` if there is no monitor.
     pub(crate) fn pod_state(&self, pod: &PodId) -> Result<Option<PodState>, EngineError> {
         let mut link = match self.link(pod) {
             Ok(link) => link,
-            Err(LinkError::Absent { .. }) => return Ok(None),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        match link.call(&Request::State)? {
-            Response::State(state) => Ok(Some(*state)),
-            _ => Err(link.unexpected("state").into()),
+        match link.call(&Request::State) {
+            Ok(Response::State(state)) => Ok(Some(*state)),
+            Ok(other) => Err(ClientError::other_answer(&other).into()),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -280,21 +283,25 @@ impl Engine {
 
     /// Kills what runs and ends the monitor.
     fn end_monitor(&self, pod: &PodId) -> Result<(), EngineError> {
-        let mut link = match self.link(pod) {
-            Ok(link) => link,
-            Err(LinkError::Absent { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        match self.shut_down(pod) {
+            // It has ended by itself meanwhile.
+            Err(error) if is_absent(&error) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn shut_down(&self, pod: &PodId) -> Result<(), ClientError> {
+        let mut link = self.link(pod)?;
+        let monitor = link.monitor();
+        let containers = match link.call(&Request::State)? {
+            Response::State(state) => state.containers,
+            other => return Err(ClientError::other_answer(&other)),
         };
-        let Response::State(state) = link.call(&Request::State)? else { return Err(link.unexpected("state").into()) };
-        for container in state.containers {
+        for container in containers {
             link.call(&Request::Remove { id: container.id })?;
         }
-        match link.call(&Request::Shutdown) {
-            // One that is not persistent ends by itself after the last removal, perhaps before it answers.
-            Ok(_) | Err(LinkError::Broken { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        wait_gone(link.monitor);
+        link.call(&Request::Shutdown)?;
+        wait_gone(monitor);
         Ok(())
     }
 

@@ -553,7 +553,7 @@ mod tests {
         };
         let made = spec(PodRequest::default(), request(), &[at("/data/deep"), at("/etc/hosts"), at("/data")]).unwrap();
         let order: Vec<&str> = made.mounts.iter().map(|mount| mount.destination.as_str()).skip(7).collect();
-        assert_eq!(order, ["/etc/hostname", "/etc/resolv.conf", "/data", "/etc/hosts", "/data/deep"]);
+        assert_eq!(order, ["/etc/hostname", "/etc/resolv.conf", "/data", "/data/deep", "/etc/hosts"]);
         assert_eq!(made.mounts.last().unwrap().options, ["rbind", "rprivate", "ro"]);
         assert!(spec(PodRequest::default(), request(), &[at("relative")]).is_err());
     }

@@ -92,9 +92,10 @@ impl<R: Read> Inflate<R> {
         self.seen.bytes.load(Ordering::Relaxed)
     }
 
-    /// Appends to `buffer` until it is `full` bytes long or the stream ends; `false` at the end. `so_far` counts the bytes of earlier calls.
+    /// Fills `buffer` with the next `full` bytes, fewer if the stream ends; `false` then. `so_far` counts the bytes of earlier calls.
     pub(crate) fn fill(&mut self, buffer: &mut Vec<u8>, full: usize, so_far: u64) -> Result<bool, UnpackError> {
-        let mut length = buffer.len();
+        let mut length = 0;
+        // A buffer that comes back has its full length already: nothing is cleared.
         buffer.resize(full, 0);
         while length < full {
             let result = match &mut self.decoder {
@@ -164,11 +165,11 @@ mod tests {
 
     fn inflate(bytes: &[u8]) -> Result<(Compression, Vec<u8>), UnpackError> {
         let mut inflate = Inflate::new(bytes, &Limits::default())?;
-        let mut all = Vec::new();
+        let (mut all, mut buffer) = (Vec::new(), Vec::new());
         loop {
-            let more = all.len() + 1000;
-            let so_far = all.len() as u64;
-            if !inflate.fill(&mut all, more, so_far)? {
+            let more = inflate.fill(&mut buffer, 1000, all.len() as u64)?;
+            all.extend_from_slice(&buffer);
+            if !more {
                 assert_eq!(inflate.compressed_bytes(), bytes.len() as u64);
                 return Ok((inflate.compression(), all));
             }

@@ -86,7 +86,6 @@ fn feed<R: Read>(
 ) -> Result<u64, UnpackError> {
     let mut tar_bytes = 0;
     while let Ok(mut buffer) = empty.recv() {
-        buffer.clear();
         let more = inflate.fill(&mut buffer, BUFFER_BYTES, tar_bytes)?;
         tar_bytes += buffer.len() as u64;
         check_measure(tar_bytes, inflate.compressed_bytes(), limits)?;

@@ -156,6 +156,11 @@ impl Client {
         }
     }
 
+    /// Whether bytes of a further answer have been read already: then the socket itself may have nothing more to say.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// The handles that came with answers: the terminal of an exec.
     pub fn take_handles(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.handles)

@@ -39,6 +39,13 @@ pub(crate) struct Host<'a> {
 pub(crate) struct Bridge {
     pub(crate) index: u32,
     pub(crate) mtu: u32,
+    pub(crate) is_operational: bool,
+}
+
+impl From<Link> for Bridge {
+    fn from(link: Link) -> Self {
+        Self { index: link.index, mtu: link.mtu, is_operational: link.is_operational }
+    }
 }
 
 /// Somebody's chain, and the handles of our rules in it.
@@ -66,7 +73,7 @@ impl Host<'_> {
             return Ok(None);
         }
         let rules = nft::plan(self.config, &setting::recorded(self.state)?.apart);
-        Ok(self.has_table(&rules)?.then_some(Bridge { index: link.index, mtu: link.mtu }))
+        Ok(self.has_table(&rules)?.then(|| link.into()))
     }
 
     fn has_table(&self, rules: &nft::Ruleset) -> Result<bool, NetworkError> {
@@ -141,7 +148,7 @@ impl Host<'_> {
             NetworkError::File { doing: "find the bridge just made:", path: name.as_str().into(), source }
         })?;
         self.give_addresses(links, link.index)?;
-        Ok((Bridge { index: link.index, mtu: link.mtu }, change))
+        Ok((link.into(), change))
     }
 
     fn give_addresses(&self, links: &Socket, bridge: u32) -> Result<(), NetworkError> {

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use carrack_sys::namespace::{self, Namespaces};
 
@@ -20,6 +22,8 @@ use crate::{Attachment, InterfaceName, MacAddress, NetworkError, setting};
 /// The first index after loopback's. In a namespace where it is taken (kernel modules for tunnels put interfaces into each), the
 /// kernel chooses.
 const USUAL_INDEX: u32 = 2;
+/// How long attaching waits at most for the kernel to start the pod's link.
+const OPERATIONAL_WITHIN: Duration = Duration::from_millis(200);
 /// The first two bytes of every hardware address of a pod (see [`mac`]).
 const POD_MAC: [u8; 2] = [0x02, 0xca];
 
@@ -75,7 +79,27 @@ pub(crate) fn connect(
     inside.exchange(&batch).map_err(kernel(doing()))?;
     let mut batch = Batch::new();
     route::add_port(&mut batch, attachment.host_interface.as_str(), bridge.index);
-    links.exchange(&batch).map(drop).map_err(kernel(doing()))
+    links.exchange(&batch).map_err(kernel(doing()))?;
+    wait_until_operational(inside, index).map_err(kernel(doing()))?;
+    // A bridge works once it has its first port.
+    if bridge.is_operational { Ok(()) } else { wait_until_operational(links, bridge.index).map_err(kernel(doing())) }
+}
+
+/// Waits until a link takes packets.
+///
+/// The end that is brought up first has no carrier yet. The other end gives it one, but the kernel starts its queue later, from a work queue
+/// (`linkwatch_do_dev`), and drops its packets until then: one pod in four would lose its first packet and send it again a second later. Since Linux
+/// 6.8 looking at the link starts the queue; before that it is a matter of less than a millisecond as a rule. The wait is bounded: a pod
+/// whose link is late is better than none.
+fn wait_until_operational(inside: &Socket, index: u32) -> Result<(), NetlinkError> {
+    let deadline = Instant::now() + OPERATIONAL_WITHIN;
+    while Instant::now() < deadline {
+        match route::link_at(inside, index)? {
+            Some(link) if !link.is_operational => thread::yield_now(),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the pair and gives the inner end's index.

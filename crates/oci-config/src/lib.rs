@@ -25,8 +25,8 @@ pub use features::{
 };
 pub use hooks::{Hook, Hooks};
 pub use linux::{
-    Linux, LinuxDevice, LinuxIdMapping, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice, LinuxPersonality,
-    LinuxTimeOffset,
+    Linux, LinuxDevice, LinuxIdMapping, LinuxIntelRdt, LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice,
+    LinuxPersonality, LinuxTimeOffset,
 };
 pub use process::{
     ConsoleSize, CpuAffinity, LinuxCapabilities, LinuxIoPriority, PosixRlimit, Process, Scheduler, User,

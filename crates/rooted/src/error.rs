@@ -36,7 +36,9 @@ impl RootedError {
     /// The system's answer.
     pub fn io(&self) -> &io::Error {
         match self {
-            Self::Open { source, .. } | Self::CreateDirectory { source, .. } | Self::CreateFile { source, .. } => source,
+            Self::Open { source, .. } | Self::CreateDirectory { source, .. } | Self::CreateFile { source, .. } => {
+                source
+            }
         }
     }
 

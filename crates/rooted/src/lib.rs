@@ -13,7 +13,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_sys::rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat, statat};
+use carrack_sys::rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat, statat,
+};
 use carrack_sys::rustix::io::Errno;
 
 pub use error::RootedError;
@@ -154,7 +156,8 @@ impl Root {
         let directory = self.create_dir_all(parent, 0o755)?;
         let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY | OFlags::NONBLOCK;
         // O_EXCL and O_NOFOLLOW: a link that leads nowhere is refused, and nothing that appears meanwhile is opened.
-        let file = openat(&directory, name, flags | OFlags::EXCL, Mode::from(mode)).map_err(|error| failed(error.into()))?;
+        let file =
+            openat(&directory, name, flags | OFlags::EXCL, Mode::from(mode)).map_err(|error| failed(error.into()))?;
         drop(file);
         child_of(directory.as_fd(), name, OFlags::PATH).map_err(failed)
     }

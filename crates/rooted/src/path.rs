@@ -42,9 +42,15 @@ mod tests {
 
     #[test]
     fn every_path_becomes_relative_and_not_empty() {
-        for (given, want) in
-            [("", "."), ("/", "."), (".", "."), ("/a//b/./c/", "a/b/c"), ("../x", "../x"), ("/..", ".."), ("a/../b", "a/../b")]
-        {
+        for (given, want) in [
+            ("", "."),
+            ("/", "."),
+            (".", "."),
+            ("/a//b/./c/", "a/b/c"),
+            ("../x", "../x"),
+            ("/..", ".."),
+            ("a/../b", "a/../b"),
+        ] {
             assert_eq!(RelativePath::new(given).as_path(), Path::new(want), "{given}");
         }
     }

@@ -100,7 +100,9 @@ impl Outside {
     pub fn next(&self) -> io::Result<Option<(FromInside, Option<OwnedFd>)>> {
         match receive_message(&self.0) {
             Ok((message, handles)) => Ok(Some((message, handles.into_iter().next()))),
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

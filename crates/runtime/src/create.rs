@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use carrack_cgroup::{base_device_rules, Group, GroupPath, Host, Layout, Version};
+use carrack_cgroup::{Group, GroupPath, Host, Layout, Version, base_device_rules};
 use carrack_oci_config::{LinuxDeviceCgroup, LinuxIdMapping, LinuxResources, Spec, State, Status};
 use carrack_seccomp::{Arch, KernelSupport, Program};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
@@ -271,7 +271,8 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let filter = compile_filter(&plan)?;
     let host = Host::probe().map_err(cgroup_failed!())?;
     let group_path = plan_group_path(&plan, request)?;
-    let group_plan = host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
+    let group_plan =
+        host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
     let sources = open_sources(&plan)?;
     let root = open_root(&plan.root.source)?;
 
@@ -335,8 +336,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let cloned = clone3(&clone).doing(|| "create the container's namespaces")?;
     let Cloned::Parent { pid, pidfd } = cloned else {
         drop(outside);
-        let luggage =
-            Luggage { root, sources, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
+        let luggage = Luggage { root, sources, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
         init::run(&order, luggage)
     };
     undo.init = Some(pidfd);
@@ -478,7 +478,8 @@ fn record_filter(program: &Program) -> FilterRecord {
     use std::fmt::Write;
     let mut text = String::with_capacity(program.filter.len() * 16);
     for one in &program.filter {
-        write!(text, "{:04x}{:02x}{:02x}{:08x}", one.code, one.jt, one.jf, one.k).expect("writing to a String cannot fail");
+        write!(text, "{:04x}{:02x}{:02x}{:08x}", one.code, one.jt, one.jf, one.k)
+            .expect("writing to a String cannot fail");
     }
     FilterRecord { flags: program.flags, program: text }
 }
@@ -493,7 +494,11 @@ fn plan_group_path(plan: &Plan, request: &CreateRequest) -> Result<GroupPath, Cr
 fn resources_with_base_devices(resources: &LinuxResources) -> LinuxResources {
     let mut resources = resources.clone();
     if resources.devices.is_empty() {
-        resources.devices.push(LinuxDeviceCgroup { allow: false, access: "rwm".into(), ..LinuxDeviceCgroup::default() });
+        resources.devices.push(LinuxDeviceCgroup {
+            allow: false,
+            access: "rwm".into(),
+            ..LinuxDeviceCgroup::default()
+        });
     }
     resources.devices.extend(base_device_rules());
     resources
@@ -555,7 +560,9 @@ fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, StepError> {
                 Err(StepError::refused(Kind::Unsupported, message))
             }
             MountKind::Bind { source, depth, mappings: None } => mounting::clone_host_tree(source, *depth)
-                .doing(|| format!("error mounting {:?} to rootfs at {:?}", source.display().to_string(), step.destination))
+                .doing(|| {
+                    format!("error mounting {:?} to rootfs at {:?}", source.display().to_string(), step.destination)
+                })
                 .map(Some),
             MountKind::FileSystem { .. } | MountKind::Cgroups => Ok(None),
         })
@@ -565,7 +572,8 @@ fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, StepError> {
 fn open_root(source: &RootSource) -> Result<RootHandle, StepError> {
     match source {
         RootSource::Directory(path) => {
-            let tree = mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))?;
+            let tree =
+                mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))?;
             Ok(RootHandle::Mount(tree))
         }
         RootSource::Overlay { lowers, upper, work } => open_overlay(lowers, upper, work),
@@ -597,7 +605,8 @@ fn open_overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<RootHan
             file_system
         }
         Err(_) => {
-            let data = vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
+            let data =
+                vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
             let place = open(&lowers[0])?;
             let layers = layers.into_iter().chain([upper, work]).collect();
             return Ok(RootHandle::OverlayByPath { data, place, layers });
@@ -630,7 +639,8 @@ impl ChildNamespaces {
         if plan.namespaces.new.contains(Namespaces::TIME) {
             namespace::unshare(Namespaces::TIME).doing(|| "create a time namespace")?;
             if !plan.namespaces.time_offsets.is_empty() {
-                fs::write("/proc/self/timens_offsets", &plan.namespaces.time_offsets).doing(|| "set the time offsets")?;
+                fs::write("/proc/self/timens_offsets", &plan.namespaces.time_offsets)
+                    .doing(|| "set the time offsets")?;
             }
         }
         let Some((_, pid)) = joins.iter().find(|(kind, _)| *kind == NamespaceType::Pid) else {
@@ -671,5 +681,5 @@ fn map_users(procfs: &Procfs, pid: i32, plan: &Plan) -> Result<(), StepError> {
 
 /// A pid as rustix wants it.
 pub fn pid_of(process: ProcessId) -> Result<Pid, StepError> {
-    Pid::from_raw(process.pid).ok_or_else(|| Errno::SRCH).doing(|| format!("find process {}", process.pid))
+    Pid::from_raw(process.pid).ok_or(Errno::SRCH).doing(|| format!("find process {}", process.pid))
 }

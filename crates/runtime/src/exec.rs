@@ -16,7 +16,8 @@ use carrack_sys::namespace::{self, Namespaces};
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use carrack_sys::rustix::fs::Mode;
 use carrack_sys::rustix::process::{
-    DumpableBehavior, PidfdFlags, WaitId, WaitIdOptions, chdir, pidfd_open, set_dumpable_behavior, setsid, umask, waitid,
+    DumpableBehavior, PidfdFlags, WaitId, WaitIdOptions, chdir, pidfd_open, set_dumpable_behavior, setsid, umask,
+    waitid,
 };
 use carrack_sys::signal;
 use carrack_words::{Kind, ProcessId};
@@ -240,7 +241,8 @@ fn enter_container(
     if has_user {
         raise_limits(0, &order.plan.limits)?;
     }
-    namespace::join_those_of(first.as_fd(), order.own.without(Namespaces::PID)).doing(|| "join the container's namespaces")?;
+    namespace::join_those_of(first.as_fd(), order.own.without(Namespaces::PID))
+        .doing(|| "join the container's namespaces")?;
     if has_user {
         become_root()?;
     }
@@ -272,7 +274,7 @@ fn read_filter(record: &FilterRecord) -> Result<Program, StepError> {
     let number = |text: &[u8]| {
         std::str::from_utf8(text).ok().and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or_else(broken)
     };
-    if bytes.len() % 16 != 0 {
+    if !bytes.len().is_multiple_of(16) {
         return Err(broken());
     }
     let filter = bytes

@@ -28,11 +28,7 @@ impl HostFacts {
             u64::from_str_radix(line.trim(), 16).ok()
         };
         let bounding = field("CapBnd")?;
-        Some(Self {
-            capabilities: field("CapPrm")? & bounding,
-            bounding,
-            ignored_signals: SignalSet(field("SigIgn")?),
-        })
+        Some(Self { capabilities: field("CapPrm")? & bounding, bounding, ignored_signals: SignalSet(field("SigIgn")?) })
     }
 }
 

@@ -68,7 +68,8 @@ pub fn run_all_hooks(point: &'static str, hooks: &[Hook], state: &State, cwd: &P
 }
 
 fn run_hook(point: &'static str, index: usize, hook: &Hook, state: &State, cwd: &Path) -> Result<(), HookError> {
-    let outcome = run(hook, state, cwd).map_err(|source| HookError::Run { point, index, path: hook.path.clone(), source })?;
+    let outcome =
+        run(hook, state, cwd).map_err(|source| HookError::Run { point, index, path: hook.path.clone(), source })?;
     match outcome {
         Outcome::Success => Ok(()),
         Outcome::Failure { status, output } => {
@@ -151,7 +152,12 @@ mod tests {
     }
 
     fn shell(script: &str, timeout: Option<i64>) -> Hook {
-        Hook { path: "/bin/sh".into(), args: vec!["sh".into(), "-c".into(), script.into()], env: vec!["A=1".into()], timeout }
+        Hook {
+            path: "/bin/sh".into(),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: vec!["A=1".into()],
+            timeout,
+        }
     }
 
     #[test]

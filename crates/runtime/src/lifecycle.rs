@@ -91,7 +91,9 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         Ok((FromInside::Failed { kind, message }, _)) => Err(StartError::Inside { kind, message }),
         Ok((other, _)) => wrong(format!("unexpected message from the container: {other:?}")),
         // The handle is closed by the exec.
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) =>
+        {
             run_poststart(&record)
         }
         Err(error) => Err(error).doing(|| "hear from the container").map_err(Into::into),
@@ -223,7 +225,9 @@ pub fn pause(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
     let record = record_of(&directory)?;
     let group = group_of(&record)?;
     match status_of(&directory, &record, Some(&group))? {
-        Status::Running | Status::Created => Ok(group.freeze().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
+        Status::Running | Status::Created => {
+            Ok(group.freeze().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?)
+        }
         status => Err(SignalError::NotPausable { status }),
     }
 }
@@ -360,6 +364,7 @@ fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
         other => other.doing(|| "kill the container's first process")?,
     }
     let timeout = Timespec { tv_sec: DEATH_SECONDS, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)).doing(|| "wait for the container's end")?;
+    let ready =
+        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)).doing(|| "wait for the container's end")?;
     Ok(ready > 0)
 }

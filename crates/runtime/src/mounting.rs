@@ -11,8 +11,9 @@ use carrack_sys::mount_attr::{Depth, MountAttr, mount_setattr};
 use carrack_sys::rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
 use carrack_sys::rustix::io::{Errno, read};
 use carrack_sys::rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
+    open_tree,
 };
 
 /// The longest value that fsconfig(2) takes.
@@ -85,7 +86,9 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
 /// Changes attributes of an attached mount, or of it and all below it. Before Linux 5.12 only one mount at a time can be changed; more is refused by name.
 pub fn change(mount: BorrowedFd<'_>, depth: Depth, attr: MountAttr) -> io::Result<()> {
     match mount_setattr(mount, depth, attr, None) {
-        Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => change_by_remount(mount, depth, attr),
+        Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => {
+            change_by_remount(mount, depth, attr)
+        }
         other => other,
     }
 }
@@ -103,7 +106,10 @@ fn change_by_remount(mount: BorrowedFd<'_>, depth: Depth, attr: MountAttr) -> io
         return Ok(());
     }
     if depth == Depth::All {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "recursive mount attributes need Linux 5.12 (mount_setattr)"));
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "recursive mount attributes need Linux 5.12 (mount_setattr)",
+        ));
     }
     // A remount replaces all flags, so those that are there are given again. statvfs(2) uses the numbers of mount(2) for these.
     let present = fstatvfs(mount)?.f_flag.bits();

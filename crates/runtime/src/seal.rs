@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_sys::exec::{Strings, execve_handle};
 use carrack_sys::rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, open, openat,
-    readlink, sendfile, statfs, statvfs,
+    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, open,
+    openat, readlink, sendfile, statfs, statvfs,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::mount::{
@@ -83,7 +83,8 @@ impl Sealed {
             return Self::open_own();
         }
         let program = seal()?;
-        let strings = |texts: Vec<Vec<u8>>| Strings::new(texts.into_iter().filter_map(|text| CString::new(text).ok()).collect());
+        let strings =
+            |texts: Vec<Vec<u8>>| Strings::new(texts.into_iter().filter_map(|text| CString::new(text).ok()).collect());
         use std::os::unix::ffi::OsStringExt;
         let arguments = strings(std::env::args_os().map(OsStringExt::into_vec).collect());
         let environment = strings(
@@ -141,9 +142,8 @@ fn seal() -> Result<OwnedFd, SealError> {
 }
 
 fn seal_program(path: &Path) -> Result<OwnedFd, SealError> {
-    seal_by_overlay(path).or_else(|overlay| {
-        seal_by_copy(path).map_err(|source| SealError::Copy { overlay: overlay.into(), source })
-    })
+    seal_by_overlay(path)
+        .or_else(|overlay| seal_by_copy(path).map_err(|source| SealError::Copy { overlay: overlay.into(), source }))
 }
 
 fn seal_by_overlay(path: &Path) -> Result<OwnedFd, Errno> {
@@ -167,7 +167,8 @@ fn overlay_of(first: &str, second: &str) -> Result<OwnedFd, Errno> {
     fsconfig_set_string(context.as_fd(), "lowerdir", format!("{first}:{second}"))?;
     fsconfig_set_flag(context.as_fd(), "ro")?;
     fsconfig_create(context.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 

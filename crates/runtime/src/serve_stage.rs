@@ -1,4 +1,7 @@
 //! The other end of [`crate::spawn_stage`]: what `carrack-oci stage` does.
+//!
+//! The new process is the stage's child until the stage ends, and then its caller's, which is a subreaper. So a process that fails is
+//! waited for here: a zombie left in a container's pid namespace would keep its first process from ending.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -45,8 +48,12 @@ fn created(process: ProcessId, warnings: Vec<String>) -> StageReply {
 fn serve(request: StageRequest, socket: &UnixStream) -> std::io::Result<()> {
     match request {
         StageRequest::Create(request) => {
-            let options =
-                CreateOptions { child_of: ChildOf::Parent, start: StartMode::Wait, leave: Leave::Pivot, terminal: TerminalUse::Either };
+            let options = CreateOptions {
+                child_of: ChildOf::Caller,
+                start: StartMode::Wait,
+                leave: Leave::Pivot,
+                terminal: TerminalUse::Either,
+            };
             let made = begin_create(&request, options).and_then(|mut pending| {
                 let console = pending.console.take();
                 let reply = created(pending.process, std::mem::take(&mut pending.warnings));
@@ -58,7 +65,7 @@ fn serve(request: StageRequest, socket: &UnixStream) -> std::io::Result<()> {
             }
         }
         StageRequest::Exec(request) => {
-            let made = begin_exec(&request, ChildOf::Parent).and_then(|mut pending| {
+            let made = begin_exec(&request, ChildOf::Caller).and_then(|mut pending| {
                 let console = pending.console.take();
                 let reply = created(pending.process, std::mem::take(&mut pending.warnings));
                 Ok((reply, console, pending.finish()?))

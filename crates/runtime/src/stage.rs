@@ -55,6 +55,7 @@ pub enum NamespaceType {
 /// What a stage is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a request is made, sent and dropped; there is never more than one")]
 pub enum StageRequest {
     /// Create a container; its first process waits for [`crate::start`].
     Create(CreateRequest),
@@ -216,8 +217,7 @@ pub fn spawn_stage(sealed: &Sealed, request: &StageRequest, stdio: StageStdio<'_
     let path = CString::new(carrack_rooted::path_of(sealed).into_os_string().into_encoded_bytes())
         .expect("a path made of a number has no zero byte");
     let arguments = Strings::new(vec![c"carrack-oci".into(), c"stage".into()]);
-    let handles =
-        [(stdio.stdin, 0), (stdio.stdout, 1), (stdio.stderr, 2), (there.as_fd(), SOCKET_NUMBER)];
+    let handles = [(stdio.stdin, 0), (stdio.stdout, 1), (stdio.stderr, 2), (there.as_fd(), SOCKET_NUMBER)];
     // The environment of a container comes from its configuration only; a stage needs none.
     let pid = spawn(&path, &arguments, &Strings::new(Vec::new()), &handles).map_err(failed)?;
     drop(there);
@@ -284,7 +284,11 @@ fn wait_readable(socket: &UnixStream, deadline: Instant) -> io::Result<Option<()
 }
 
 /// Sends one message; handles go with its first byte.
-pub(crate) fn send_message<T: Serialize>(mut socket: &UnixStream, message: &T, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send_message<T: Serialize>(
+    mut socket: &UnixStream,
+    message: &T,
+    handles: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
     let length = (bytes.len() - 4) as u32;

@@ -69,9 +69,8 @@ pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -
     if !process_stat::is_alive(init).doing(|| "look at the container's first process")? {
         return Ok(Status::Stopped);
     }
-    let is_created = directory
-        .has_start_socket()
-        .map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    let is_created =
+        directory.has_start_socket().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
     if is_created {
         return Ok(Status::Created);
     }

@@ -17,7 +17,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Hook;
-use carrack_sys::rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, renameat, unlinkat};
+use carrack_sys::rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, renameat, unlinkat,
+};
 use carrack_sys::rustix::io::Errno;
 use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -241,11 +243,12 @@ impl StateDir {
     /// The record; `None` if a create died before it wrote one.
     pub fn read(&self) -> Result<Option<Record>, StateDirError> {
         let path = self.path.join(RECORD);
-        let file = match openat(&self.handle, RECORD, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(file) => fs::File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(StateDirError::Io { doing: "open", path, source: error.into() }),
-        };
+        let file =
+            match openat(&self.handle, RECORD, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(file) => fs::File::from(file),
+                Err(Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(StateDirError::Io { doing: "open", path, source: error.into() }),
+            };
         let mut text = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(file, MAX_RECORD_BYTES), &mut text)
             .map_err(|source| StateDirError::Io { doing: "read", path: path.clone(), source })?;
@@ -359,7 +362,7 @@ mod tests {
         let later = Record { init: Some(ProcessId { pid: 1, start_time: 2 }), ..record(&id) };
         directory.write(&later).unwrap();
         assert_eq!(StateDir::open(&root, &id).unwrap().read().unwrap(), Some(later));
-        assert_eq!(list_ids(&root).unwrap(), [id.clone()]);
+        assert_eq!(list_ids(&root).unwrap(), std::slice::from_ref(&id));
         directory.remove().unwrap();
         directory.remove().unwrap();
         assert!(matches!(StateDir::open(&root, &id), Err(StateDirError::NotFound { .. })));

@@ -24,7 +24,7 @@ pub struct Promoted {
 }
 
 impl Store {
-    /// Returns when all that was committed to the database so far is on disk: for records of what a user configured. One sync of a small file.
+    /// Returns when all that was committed to the database so far is on disk: for records of what a user configured. One or two syncs of small files.
     pub fn sync(&self) -> Result<(), StoreError> {
         let now = Timestamp::now().nanoseconds().to_string();
         self.database().write_durably("sync", |transaction| {

@@ -78,11 +78,15 @@ impl Parsed {
             };
             let flag = flags
                 .iter()
-                .find(|flag| flag.name == name || flag.short.is_some_and(|short| name.len() == 1 && name.starts_with(short)))
+                .find(|flag| {
+                    flag.name == name || flag.short.is_some_and(|short| name.len() == 1 && name.starts_with(short))
+                })
                 .ok_or_else(|| UsageError(format!("flag provided but not defined: -{name}")))?;
             let one = match (flag.takes_value, given) {
                 (true, Some(given)) => given,
-                (true, None) => rest.next().cloned().ok_or_else(|| UsageError(format!("flag needs an argument: -{name}")))?,
+                (true, None) => {
+                    rest.next().cloned().ok_or_else(|| UsageError(format!("flag needs an argument: -{name}")))?
+                }
                 (false, None) => "true".to_owned(),
                 (false, Some(given)) if matches!(given.as_str(), "true" | "false") => given,
                 (false, Some(given)) => {
@@ -132,7 +136,11 @@ mod tests {
     fn every_form_of_a_flag_is_understood() {
         for line in ["--bundle /b -d c", "-bundle=/b --detach=true c", "-b /b -d c", "-b=/b c --detach"] {
             let parsed = parse(line, After::Flags).unwrap();
-            assert_eq!((parsed.value("bundle"), parsed.is_set("detach"), parsed.positionals.clone()), (Some("/b"), true, vec!["c".to_owned()]), "{line}");
+            assert_eq!(
+                (parsed.value("bundle"), parsed.is_set("detach"), parsed.positionals.clone()),
+                (Some("/b"), true, vec!["c".to_owned()]),
+                "{line}"
+            );
         }
         assert!(!parse("-d --detach=false c", After::Flags).unwrap().is_set("detach"));
         assert_eq!(parse("-e A=1 -e B=2 c", After::Flags).unwrap().all("env"), ["A=1", "B=2"]);

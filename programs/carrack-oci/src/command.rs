@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Process;
 use carrack_runtime::{
-    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Pending, Rootfs, Sealed, StartMode, TerminalUse,
-    begin_create, begin_exec, describe, describe_io,
+    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Pending, Rootfs, Sealed, StartMode,
+    TerminalUse, begin_create, begin_exec, describe, describe_io,
 };
 use carrack_sys::task::set_child_subreaper;
 use carrack_words::ContainerId;
@@ -22,23 +22,54 @@ const DEFAULT_ROOT: &str = "/run/carrack-oci";
 const EXEC_FAILED: u8 = 255;
 
 const GLOBAL: &[Flag] = &[
-    value("root", None), value("log", None), value("log-format", None), switch("debug", None), switch("systemd-cgroup", None),
-    value("rootless", None), value("criu", None), switch("version", Some('v')), switch("help", Some('h')),
+    value("root", None),
+    value("log", None),
+    value("log-format", None),
+    switch("debug", None),
+    switch("systemd-cgroup", None),
+    value("rootless", None),
+    value("criu", None),
+    switch("version", Some('v')),
+    switch("help", Some('h')),
 ];
 const CREATE: &[Flag] = &[
-    value("bundle", Some('b')), value("console-socket", None), value("pidfd-socket", None), value("pid-file", None),
-    switch("no-pivot", None), switch("no-new-keyring", None), value("preserve-fds", None),
+    value("bundle", Some('b')),
+    value("console-socket", None),
+    value("pidfd-socket", None),
+    value("pid-file", None),
+    switch("no-pivot", None),
+    switch("no-new-keyring", None),
+    value("preserve-fds", None),
 ];
 const RUN: &[Flag] = &[
-    value("bundle", Some('b')), value("console-socket", None), value("pidfd-socket", None), value("pid-file", None),
-    switch("no-pivot", None), switch("no-new-keyring", None), value("preserve-fds", None), switch("detach", Some('d')),
-    switch("keep", None), switch("no-subreaper", None),
+    value("bundle", Some('b')),
+    value("console-socket", None),
+    value("pidfd-socket", None),
+    value("pid-file", None),
+    switch("no-pivot", None),
+    switch("no-new-keyring", None),
+    value("preserve-fds", None),
+    switch("detach", Some('d')),
+    switch("keep", None),
+    switch("no-subreaper", None),
 ];
 const EXEC: &[Flag] = &[
-    value("console-socket", None), value("pidfd-socket", None), value("cwd", None), value("env", Some('e')),
-    switch("tty", Some('t')), value("user", Some('u')), value("additional-gids", Some('g')), value("process", Some('p')),
-    switch("detach", Some('d')), value("pid-file", None), value("process-label", None), value("apparmor", None),
-    switch("no-new-privs", None), value("cap", Some('c')), value("preserve-fds", None), value("cgroup", None),
+    value("console-socket", None),
+    value("pidfd-socket", None),
+    value("cwd", None),
+    value("env", Some('e')),
+    switch("tty", Some('t')),
+    value("user", Some('u')),
+    value("additional-gids", Some('g')),
+    value("process", Some('p')),
+    switch("detach", Some('d')),
+    value("pid-file", None),
+    value("process-label", None),
+    value("apparmor", None),
+    switch("no-new-privs", None),
+    value("cap", Some('c')),
+    value("preserve-fds", None),
+    value("cgroup", None),
     switch("ignore-paused", None),
 ];
 const KILL: &[Flag] = &[switch("all", Some('a'))];
@@ -47,7 +78,8 @@ const LIST: &[Flag] = &[value("format", Some('f')), switch("quiet", Some('q'))];
 const PS: &[Flag] = &[value("format", Some('f'))];
 const SPEC: &[Flag] = &[value("bundle", Some('b')), switch("rootless", None)];
 
-const USAGE: &str = "usage: carrack-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] VERB [FLAGS] [ID] [ARGUMENTS]
+const USAGE: &str =
+    "usage: carrack-oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] VERB [FLAGS] [ID] [ARGUMENTS]
 
 verbs:
   create    create a container           run       create and start it
@@ -97,7 +129,8 @@ pub fn run(arguments: &[String]) -> u8 {
         Ok(split) => split,
         Err(error) => return report(&Log::default(), &error.into()),
     };
-    let mut log = Log { file: flags.value("log").map(PathBuf::from), is_debug: flags.is_set("debug"), format: Format::Text };
+    let mut log =
+        Log { file: flags.value("log").map(PathBuf::from), is_debug: flags.is_set("debug"), format: Format::Text };
     match flags.value("log-format") {
         None | Some("text") => {}
         Some("json") => log.format = Format::Json,
@@ -233,7 +266,8 @@ fn hand_over(
     console: Option<&std::os::fd::OwnedFd>,
 ) -> Result<(), Failure> {
     if let (Some(socket), Some(console)) = (flags.value("console-socket"), console) {
-        send_handle(Path::new(socket), "/dev/ptmx", console).map_err(system("send the terminal to --console-socket"))?;
+        send_handle(Path::new(socket), "/dev/ptmx", console)
+            .map_err(system("send the terminal to --console-socket"))?;
     }
     if let (Some(socket), Some(pidfd)) = (flags.value("pidfd-socket"), pidfd) {
         send_handle(Path::new(socket), "pidfd", pidfd).map_err(system("send the pidfd to --pidfd-socket"))?;
@@ -297,7 +331,9 @@ fn stay(global: &Global, flags: &Parsed, mut pending: Pending, foreground: &Fore
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
     let created = pending.finish().map_err(|error| failed(&error))?;
     let hooks = carrack_runtime::run_poststart(&created.record);
-    let exit = foreground.wait(created.process.pid, &created.pidfd, console.as_ref()).map_err(system("wait for the container"))?;
+    let exit = foreground
+        .wait(created.process.pid, &created.pidfd, console.as_ref())
+        .map_err(system("wait for the container"))?;
     if !flags.is_set("keep") {
         for failure in created.delete_ended().map_err(|error| failed(&error))? {
             global.log.warning(&describe(&failure));
@@ -367,7 +403,8 @@ fn exec_process(global: &Global, flags: &Parsed, id: &ContainerId, command: &[St
         return serde_json::from_slice(&text).map_err(|error| failure(format!("parse {file}: {error}")));
     }
     let directory = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
-    let record = directory.read().map_err(|error| failed(&error))?.ok_or_else(|| failure("container does not exist"))?;
+    let record =
+        directory.read().map_err(|error| failed(&error))?.ok_or_else(|| failure("container does not exist"))?;
     let process = carrack_runtime::process_of_bundle(&record).map_err(system("read the process of the bundle"))?;
     Ok(process_flags::apply(process, flags, command)?)
 }

@@ -7,7 +7,9 @@ use carrack_sys::rustix::event::{PollFd, PollFlags, poll};
 use carrack_sys::rustix::io::{Errno, read, retry_on_intr, write};
 use carrack_sys::rustix::process::{WaitOptions, wait};
 use carrack_sys::rustix::stdio::{stdin, stdout};
-use carrack_sys::rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use carrack_sys::rustix::termios::{
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 use carrack_sys::signal::{self, SignalSet};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::Exit;

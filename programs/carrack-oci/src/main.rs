@@ -9,8 +9,8 @@ mod command;
 mod foreground;
 mod handover;
 mod log;
-mod process_flags;
 mod print;
+mod process_flags;
 mod signal_name;
 
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Answers in runc's forms: state, lists, features, version, an example configuration.
 
 use carrack_oci_config::{
-    AppArmorFeature, CgroupFeature, Features, IdMapFeature, IntelRdtFeature, LinuxFeatures, MountExtensions, NetDevicesFeature, SeccompFeature,
-    SelinuxFeature, State,
+    AppArmorFeature, CgroupFeature, Features, IdMapFeature, IntelRdtFeature, LinuxFeatures, MountExtensions,
+    NetDevicesFeature, SeccompFeature, SelinuxFeature, State,
 };
 use carrack_runtime::NamespaceType;
 use carrack_runtime::plan::capability;

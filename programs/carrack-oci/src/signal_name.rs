@@ -1,10 +1,39 @@
 //! Signals by name or number, as `kill` takes them.
 
 const NAMES: [(&str, i32); 33] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6), ("BUS", 7), ("FPE", 8), ("KILL", 9),
-    ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17),
-    ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25),
-    ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("POLL", 29), ("PWR", 30), ("SYS", 31),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 const FIRST_REAL_TIME: i32 = 34;
 const LAST: i32 = 64;
@@ -36,8 +65,18 @@ mod tests {
     #[test]
     fn names_and_numbers_are_understood() {
         for (text, number) in [
-            ("9", Some(9)), ("KILL", Some(9)), ("SIGTERM", Some(15)), ("sigusr1", Some(10)), ("RTMIN+3", Some(37)),
-            ("SIGRTMAX-1", Some(63)), ("0", Some(0)), ("65", None), ("-1", None), ("NOPE", None), ("RTMIN+99", None), ("", None),
+            ("9", Some(9)),
+            ("KILL", Some(9)),
+            ("SIGTERM", Some(15)),
+            ("sigusr1", Some(10)),
+            ("RTMIN+3", Some(37)),
+            ("SIGRTMAX-1", Some(63)),
+            ("0", Some(0)),
+            ("65", None),
+            ("-1", None),
+            ("NOPE", None),
+            ("RTMIN+99", None),
+            ("", None),
         ] {
             assert_eq!(parse(text), number, "{text}");
         }

@@ -24,7 +24,8 @@ fn root_only_the_standard_streams_are_open_after_run_and_exec() {
     let pid = bundle.state(&id)["pid"].to_string();
     bundle.oci(&["exec", &id, "sh", "-c", "while ! test -e /ready; do :; done"]);
     assert_eq!(fs::read_to_string(out).unwrap(), "0\n1\n2\n3\n");
-    let open: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let open: Vec<_> =
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(open.len(), 3, "{open:?}");
     bundle.oci(&["delete", "-f", &id]);
 }
@@ -101,7 +102,9 @@ fn root_mounts_have_their_options_and_modes() {
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "content").unwrap();
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
-    mounts.push(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "size=64k"]}));
+    mounts.push(
+        json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "size=64k"]}),
+    );
     mounts.push(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["rbind", "ro", "nodev", "noatime"]}));
     mounts.push(json!({"destination": "/bound-file", "source": source.join("file"), "options": ["bind"]}));
     bundle.config["root"]["readonly"] = json!(true);
@@ -116,7 +119,11 @@ fn root_mounts_have_their_options_and_modes() {
     assert_eq!(line("/sys"), "ro,nosuid,nodev,noexec,relatime");
     assert_eq!(line("/tmp"), "rw,nosuid,noexec,relatime");
     assert_eq!(line("/bound"), "ro,nodev,noatime");
-    assert!(said.out.contains("1777 /dev/shm\n1777 /dev/mqueue\n1770 /tmp\n666 /dev/null\ncontentcontent"), "{}", said.out);
+    assert!(
+        said.out.contains("1777 /dev/shm\n1777 /dev/mqueue\n1770 /tmp\n666 /dev/null\ncontentcontent"),
+        "{}",
+        said.out
+    );
     assert_eq!(said.err.matches("Read-only file system").count(), 2, "{}", said.err);
     assert!(bundle.inside("bound").is_dir());
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
@@ -125,7 +132,9 @@ fn root_mounts_have_their_options_and_modes() {
 #[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
-    let mut bundle = Bundle::new("cat /proc/keys /proc/kcore; ls /proc/acpi /sys/firmware; stat -c '%t:%T' /proc/keys; echo 1 > /proc/sys/net/ipv4/ip_forward");
+    let mut bundle = Bundle::new(
+        "cat /proc/keys /proc/kcore; ls /proc/acpi /sys/firmware; stat -c '%t:%T' /proc/keys; echo 1 > /proc/sys/net/ipv4/ip_forward",
+    );
     let said = bundle.run();
     assert!(said.out.contains("1:3"), "{}", said.out);
     assert!(said.err.contains("Read-only file system"), "{}", said.err);
@@ -187,7 +196,9 @@ fn root_proc_must_be_a_directory_and_nothing_else_is_bound_into_it() {
 #[test]
 fn root_capabilities_ids_limits_and_masks_are_as_asked() {
     need_root!("root_capabilities_ids_limits_and_masks_are_as_asked");
-    let mut bundle = Bundle::new("grep -E '^(Cap|NoNew|Uid|Gid|Groups|Sig(Ign|Blk)|Seccomp:)' /proc/self/status; grep 'open files' /proc/self/limits; umask; env; cat /proc/self/oom_score_adj");
+    let mut bundle = Bundle::new(
+        "grep -E '^(Cap|NoNew|Uid|Gid|Groups|Sig(Ign|Blk)|Seccomp:)' /proc/self/status; grep 'open files' /proc/self/limits; umask; env; cat /proc/self/oom_score_adj",
+    );
     bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 6], "umask": 0o027});
     bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
     bundle.config["process"]["oomScoreAdj"] = json!(321);
@@ -198,9 +209,20 @@ fn root_capabilities_ids_limits_and_masks_are_as_asked() {
     fs::write(bundle.inside("etc/passwd"), "root:x:0:0::/root:\nuser:x:1000:1001::/home/user:/bin/sh\n").unwrap();
     let said = bundle.run();
     for line in [
-        "Uid:\t1000\t1000\t1000\t1000", "Gid:\t1001\t1001\t1001\t1001", "Groups:\t5 6 ", "CapInh:\t0000000000000001",
-        "CapPrm:\t0000000000000001", "CapEff:\t0000000000000001", "CapBnd:\t0000000000000021", "CapAmb:\t0000000000000001",
-        "NoNewPrivs:\t1", "SigIgn:\t0000000000000000", "SigBlk:\t0000000000000000", "0027", "HOME=/home/user", "321",
+        "Uid:\t1000\t1000\t1000\t1000",
+        "Gid:\t1001\t1001\t1001\t1001",
+        "Groups:\t5 6 ",
+        "CapInh:\t0000000000000001",
+        "CapPrm:\t0000000000000001",
+        "CapEff:\t0000000000000001",
+        "CapBnd:\t0000000000000021",
+        "CapAmb:\t0000000000000001",
+        "NoNewPrivs:\t1",
+        "SigIgn:\t0000000000000000",
+        "SigBlk:\t0000000000000000",
+        "0027",
+        "HOME=/home/user",
+        "321",
     ] {
         assert!(said.out.lines().any(|one| one == line), "{line:?} is not in {}", said.out);
     }
@@ -221,7 +243,8 @@ fn root_without_capabilities_there_are_none() {
 fn root_a_filter_holds_for_run_and_exec_with_and_without_no_new_privileges() {
     need_root!("root_a_filter_holds_for_run_and_exec_with_and_without_no_new_privileges");
     for (no_new_privileges, uid) in [(true, 0), (false, 0), (false, 1000)] {
-        let mut bundle = Bundle::new("mkdir /tmp/x; echo $?; grep Seccomp: /proc/self/status; touch /tmp/ready; exec sleep 1000");
+        let mut bundle =
+            Bundle::new("mkdir /tmp/x; echo $?; grep Seccomp: /proc/self/status; touch /tmp/ready; exec sleep 1000");
         fs::create_dir(bundle.inside("tmp")).unwrap();
         fs::set_permissions(bundle.inside("tmp"), fs::Permissions::from_mode(0o777)).unwrap();
         bundle.config["process"]["user"]["uid"] = json!(uid);
@@ -245,7 +268,8 @@ fn root_a_filter_holds_for_run_and_exec_with_and_without_no_new_privileges() {
 #[test]
 fn root_sysctls_of_own_namespaces_are_written_and_others_refused() {
     need_root!("root_sysctls_of_own_namespaces_are_written_and_others_refused");
-    let mut bundle = Bundle::new("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni /proc/sys/kernel/domainname");
+    let mut bundle =
+        Bundle::new("cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni /proc/sys/kernel/domainname");
     bundle.config["linux"]["sysctl"] =
         json!({"net.ipv4.ip_forward": "1", "kernel.shmmni": "77", "kernel.domainname": "example"});
     let said = bundle.run();
@@ -275,8 +299,8 @@ fn root_namespaces_are_joined_by_path() {
     assert_ne!(lines[4], inode("mnt"));
     // Both containers see the same processes.
     assert!(said.out.contains("sleep 1000"), "{}", said.out);
-    guest.config["linux"]["namespaces"][1]["path"] = json!("/no/such");
-    assert_eq!(guest.run().err, "open network namespace /no/such: no such file or directory\n");
+    guest.config["linux"]["namespaces"][1]["path"] = json!("/proc/no-such-file");
+    assert_eq!(guest.run().err, "open network namespace /proc/no-such-file: no such file or directory\n");
     owner.oci(&["delete", "-f", &id]);
     assert_eq!(guest.leftovers(), Vec::<String>::new());
     assert_eq!(owner.leftovers(), Vec::<String>::new());
@@ -284,7 +308,8 @@ fn root_namespaces_are_joined_by_path() {
 
 /// Lets mapped root enter and use the root file system.
 fn open_for_user_namespace(bundle: &mut Bundle) {
-    let status = Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.directory.join("rootfs")).status().unwrap();
+    let status =
+        Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.directory.join("rootfs")).status().unwrap();
     assert!(status.success());
     fs::set_permissions(&bundle.directory, fs::Permissions::from_mode(0o755)).unwrap();
     bundle.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
@@ -294,7 +319,9 @@ fn open_for_user_namespace(bundle: &mut Bundle) {
 #[test]
 fn root_a_user_namespace_maps_ids_and_binds_devices() {
     need_root!("root_a_user_namespace_maps_ids_and_binds_devices");
-    let mut bundle = Bundle::new("id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c 3 /dev/zero | wc -c; touch /made; hostname; grep CapEff /proc/self/status; exec sleep 1000");
+    let mut bundle = Bundle::new(
+        "id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c 3 /dev/zero | wc -c; touch /made; hostname; grep CapEff /proc/self/status; exec sleep 1000",
+    );
     open_for_user_namespace(&mut bundle);
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}]);
@@ -304,7 +331,13 @@ fn root_a_user_namespace_maps_ids_and_binds_devices() {
     let file = fs::File::create(&out).unwrap();
     let status = bundle.command(&["run", "-d", &id]).stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
     assert!(status.success(), "{}", fs::read_to_string(out).unwrap());
-    let said = bundle.oci(&["exec", &id, "sh", "-c", "while ! test -e /made; do :; done; id -u; readlink /proc/1/ns/user; readlink /proc/self/ns/user"]);
+    let said = bundle.oci(&[
+        "exec",
+        &id,
+        "sh",
+        "-c",
+        "while ! test -e /made; do :; done; id -u; readlink /proc/1/ns/user; readlink /proc/self/ns/user",
+    ]);
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!((lines[0], lines[1]), ("0", lines[2]), "{said:?}");
     let text = fs::read_to_string(out).unwrap();
@@ -313,9 +346,13 @@ fn root_a_user_namespace_maps_ids_and_binds_devices() {
     assert_eq!(fs::metadata(bundle.inside("made")).unwrap().uid(), 100_000);
     // Another container joins its user namespace, and makes its own others in it.
     let pid = bundle.state(&id)["pid"].to_string();
-    let mut guest = Bundle::new("id -u; readlink /proc/self/ns/user; ps | wc -l; mount -t tmpfs none /mnt 2>&1; exit 4");
+    let mut guest =
+        Bundle::new("id -u; readlink /proc/self/ns/user; ps | wc -l; mount -t tmpfs none /mnt 2>&1; exit 4");
     open_for_user_namespace(&mut guest);
-    guest.config["linux"]["namespaces"].as_array_mut().unwrap().extend([json!({"type": "user", "path": format!("/proc/{pid}/ns/user")})]);
+    guest.config["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap()
+        .extend([json!({"type": "user", "path": format!("/proc/{pid}/ns/user")})]);
     let said = guest.run();
     let user = fs::read_link(format!("/proc/{pid}/ns/user")).unwrap().display().to_string();
     assert_eq!(said.out.lines().take(2).collect::<Vec<_>>(), ["0", user.as_str()], "{said:?}");
@@ -329,7 +366,8 @@ fn root_a_user_namespace_maps_ids_and_binds_devices() {
 fn root_limits_are_written_to_the_cgroup() {
     need_root!("root_limits_are_written_to_the_cgroup");
     let mut bundle = Bundle::new("exec sleep 1000");
-    bundle.config["linux"]["resources"] = json!({"memory": {"limit": 33_554_432}, "pids": {"limit": 17}, "cpu": {"shares": 512}});
+    bundle.config["linux"]["resources"] =
+        json!({"memory": {"limit": 33_554_432}, "pids": {"limit": 17}, "cpu": {"shares": 512}});
     bundle.write();
     let id = bundle.id();
     assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
@@ -350,7 +388,8 @@ fn root_limits_are_written_to_the_cgroup() {
 fn root_devices_that_no_rule_allows_cannot_be_opened() {
     need_root!("root_devices_that_no_rule_allows_cannot_be_opened");
     let mut bundle = Bundle::new("head -c 1 /dev/kmsg > /dev/null; head -c 4 /dev/zero | wc -c");
-    bundle.config["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666}]);
+    bundle.config["linux"]["devices"] =
+        json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666}]);
     let said = bundle.run();
     assert!(said.err.contains("Operation not permitted"), "{said:?}");
     assert_eq!(said.out, "4\n");
@@ -376,7 +415,9 @@ fn root_preserved_handles_reach_the_program_and_others_do_not() {
 fn root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace() {
     need_root!("root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace");
     if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("SKIPPED: root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace: strace is not installed");
+        eprintln!(
+            "SKIPPED: root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace: strace is not installed"
+        );
         return;
     }
     let mut bundle = Bundle::new("true");
@@ -384,7 +425,16 @@ fn root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace() {
     let id = bundle.id();
     let mut created = 0;
     // Every call that changes something outside, and some between them.
-    for (call, most) in [("mkdirat", 12), ("openat", 40), ("write", 24), ("clone3", 1), ("renameat", 1), ("sendmsg", 4), ("bind", 1), ("recvmsg", 4)] {
+    for (call, most) in [
+        ("mkdirat", 12),
+        ("openat", 40),
+        ("write", 24),
+        ("clone3", 1),
+        ("renameat", 1),
+        ("sendmsg", 4),
+        ("bind", 1),
+        ("recvmsg", 4),
+    ] {
         for number in (1..=most).step_by(if most > 12 { 3 } else { 1 }) {
             let status = Command::new("strace")
                 .args(["-o", "/dev/null", "-e", &format!("inject={call}:signal=SIGKILL:when={number}")])

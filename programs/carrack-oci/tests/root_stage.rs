@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use carrack_runtime::{
-    CreateRequest, ExecRequest, Force, KillScope, Rootfs, Sealed, StageError, StageRequest, StageStdio, Staged, spawn_stage,
+    CreateRequest, ExecRequest, Force, KillScope, Rootfs, Sealed, StageError, StageRequest, StageStdio, Staged,
+    spawn_stage,
 };
 use carrack_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
 use carrack_words::{ContainerId, Kind};

@@ -113,8 +113,14 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         (vec!["create", "--nope", "x"], "flag provided but not defined: -nope\n"),
         (vec!["create"], "\"create\" requires exactly 1 argument\n"),
         (vec!["checkpoint", "x"], "checkpoint: not supported here yet\n"),
-        (vec!["--systemd-cgroup", "create", "x"], "--systemd-cgroup: the systemd cgroup driver is not supported here\n"),
-        (vec!["create", "--bundle", "/no/such", "x"], "open /no/such/config.json: no such file or directory\n"),
+        (
+            vec!["--systemd-cgroup", "create", "x"],
+            "--systemd-cgroup: the systemd cgroup driver is not supported here\n",
+        ),
+        (
+            vec!["create", "--bundle", "/proc/no-such", "x"],
+            "open /proc/no-such/config.json: no such file or directory\n",
+        ),
     ] {
         let said = bundle.oci(&arguments);
         assert_eq!((said.code, said.err.as_str()), (1, text));
@@ -140,25 +146,45 @@ fn root_exec_joins_everything_and_passes_its_exit_code() {
     bundle.write();
     let id = bundle.id();
     assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
-    let said = bundle.oci(&["exec", "-e", "A=1", "--cwd", "/bin", "-u", "5:6", "-g", "7", &id, "sh", "-c", "id; pwd; echo $A; hostname; exit 5"]);
+    let said = bundle.oci(&[
+        "exec",
+        "-e",
+        "A=1",
+        "--cwd",
+        "/bin",
+        "-u",
+        "5:6",
+        "-g",
+        "7",
+        &id,
+        "sh",
+        "-c",
+        "id; pwd; echo $A; hostname; exit 5",
+    ]);
     assert_eq!((said.code, said.out.as_str()), (5, "uid=5 gid=6 groups=7\n/bin\n1\ninside\n"));
     let pid = bundle.state(&id)["pid"].to_string();
-    let said = bundle.oci(&["exec", &id, "sh", "-c", "for n in mnt pid net ipc uts cgroup user; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup"]);
+    let said = bundle.oci(&[
+        "exec",
+        &id,
+        "sh",
+        "-c",
+        "for n in mnt pid net ipc uts cgroup user; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup",
+    ]);
     let mut want = String::new();
     for name in ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"] {
         want += &format!("{}\n", fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display());
     }
     assert!(said.out.starts_with(&want), "{} is not {want}", said.out);
     assert!(said.out.lines().skip(7).all(|line| line.ends_with(":/")), "{}", said.out);
-    for (command, text) in [
-        ("nope", "exec: \"nope\": executable file not found in $PATH\n"),
-        ("/etc", "exec: \"/etc\": is a directory\n"),
-    ] {
+    for (command, text) in
+        [("nope", "exec: \"nope\": executable file not found in $PATH\n"), ("/etc", "exec: \"/etc\": is a directory\n")]
+    {
         let said = bundle.oci(&["exec", &id, command]);
         assert_eq!((said.code, said.err.as_str()), (255, text));
     }
     let process = bundle.directory.join("process.json");
-    fs::write(&process, json!({"user": {"uid": 3, "gid": 4}, "cwd": "/", "args": ["/bin/id", "-u"]}).to_string()).unwrap();
+    fs::write(&process, json!({"user": {"uid": 3, "gid": 4}, "cwd": "/", "args": ["/bin/id", "-u"]}).to_string())
+        .unwrap();
     assert_eq!(bundle.oci(&["exec", "--process", process.to_str().unwrap(), &id]).out, "3\n");
     let said = bundle.oci(&["exec", &id, "sh", "-c", "kill -TERM $$"]);
     assert_eq!(said.code, 128 + 15);
@@ -177,7 +203,10 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     assert_eq!(bundle.oci(&["pause", &id]).code, 0);
     assert_eq!(bundle.state(&id)["status"], "paused");
     let said = bundle.oci(&["exec", &id, "true"]);
-    assert_eq!((said.code, said.err.as_str()), (255, "cannot exec in a paused container (use --ignore-paused to override)\n"));
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (255, "cannot exec in a paused container (use --ignore-paused to override)\n")
+    );
     assert_eq!(bundle.oci(&["resume", &id]).code, 0);
     let pids: Vec<i32> = serde_json::from_str(&bundle.oci(&["ps", "--format", "json", &id]).out).unwrap();
     assert_eq!(pids, [bundle.state(&id)["pid"].as_i64().unwrap() as i32]);
@@ -273,7 +302,14 @@ fn root_two_creates_of_one_id_exclude_each_other() {
     bundle.write();
     let id = bundle.id();
     let children: Vec<_> = (0..4)
-        .map(|_| bundle.command(&["create", &id]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap())
+        .map(|_| {
+            bundle
+                .command(&["create", &id])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
         .collect();
     let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
@@ -286,9 +322,7 @@ fn root_hooks_run_in_order_with_the_state_on_standard_input() {
     need_root!("root_hooks_run_in_order_with_the_state_on_standard_input");
     let mut bundle = Bundle::new("true");
     let log = bundle.directory.join("hooks.log");
-    let host = |name: &str| {
-        json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("read s; echo {name} $s >> {}", log.display())]}])
-    };
+    let host = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("read s; echo {name} $s >> {}", log.display())]}]);
     bundle.config["hooks"] = json!({
         "prestart": host("prestart"), "createRuntime": host("createRuntime"), "createContainer": host("createContainer"),
         "startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "read s; echo $s > /start-hook"]}],
@@ -303,12 +337,18 @@ fn root_hooks_run_in_order_with_the_state_on_standard_input() {
         let state: serde_json::Value = serde_json::from_str(line.split_once(' ').unwrap().1).unwrap();
         assert_eq!(state["bundle"], bundle.directory.to_str().unwrap());
     }
-    let state: serde_json::Value = serde_json::from_str(&fs::read_to_string(bundle.inside("start-hook")).unwrap()).unwrap();
+    let state: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(bundle.inside("start-hook")).unwrap()).unwrap();
     assert_eq!((&state["status"], &state["pid"]), (&json!("created"), &json!(1)));
-    bundle.config["hooks"]["createRuntime"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo bad >&2; exit 3"]}]);
+    bundle.config["hooks"]["createRuntime"] =
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo bad >&2; exit 3"]}]);
     let said = bundle.run();
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("error running createRuntime hook #0: /bin/sh: exit status: 3, output: bad"), "{}", said.err);
+    assert!(
+        said.err.contains("error running createRuntime hook #0: /bin/sh: exit status: 3, output: bad"),
+        "{}",
+        said.err
+    );
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 

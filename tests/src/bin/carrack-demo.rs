@@ -19,7 +19,8 @@ use carrack_tests::registry::CannedRegistry;
 use carrack_tests::wait::{wait_for, wait_until};
 use carrack_tests::{image, log, programs};
 
-const SCRIPT: &str = "echo \"hello from $(hostname), a container of $(uname -s) $(uname -r)\"; echo and this is stderr >&2; sleep 1000";
+const SCRIPT: &str =
+    "echo \"hello from $(hostname), a container of $(uname -s) $(uname -r)\"; echo and this is stderr >&2; sleep 1000";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -89,7 +90,8 @@ impl<'a> Job<'a> {
 
         let timer = Instant::now();
         let config = container_config("hello", &reference, &["sh", "-c", SCRIPT]);
-        let container = cri.create(&pod, config, &pod_config).unwrap_or_else(|status| panic!("create the container: {status}"));
+        let container =
+            cri.create(&pod, config, &pod_config).unwrap_or_else(|status| panic!("create the container: {status}"));
         tell("container created", timer);
         let timer = Instant::now();
         cri.start(&container).unwrap_or_else(|status| panic!("start the container: {status}"));
@@ -106,7 +108,9 @@ impl<'a> Job<'a> {
         }
 
         let timer = Instant::now();
-        let answer = cri.exec(&container, &["cat", "/etc/hostname", "/proc/1/comm"], 10).unwrap_or_else(|status| panic!("exec: {status}"));
+        let answer = cri
+            .exec(&container, &["cat", "/etc/hostname", "/proc/1/comm"], 10)
+            .unwrap_or_else(|status| panic!("exec: {status}"));
         tell(&format!("exec ended with {}", answer.exit_code), timer);
         for line in String::from_utf8_lossy(&answer.stdout).lines() {
             println!("                   {line}");

@@ -53,7 +53,10 @@ pub fn debian_layout() -> Result<PathBuf, String> {
     let tree = place.join("tree");
     let mut command = Command::new("debootstrap");
     // The packages bring what a bare system lacks: tens of thousands of files, hard links, setuid programs, long names.
-    command.args(["--variant=minbase", "--include=perl,python3,locales,tzdata,git,iputils-ping", "bookworm"]).arg(&tree).arg(mirror());
+    command
+        .args(["--variant=minbase", "--include=perl,python3,locales,tzdata,git,iputils-ping", "bookworm"])
+        .arg(&tree)
+        .arg(mirror());
     let made = start(&mut command).finish(std::time::Duration::from_secs(900));
     if made.code != 0 {
         return Err(format!("debootstrap failed: {}", made.stdout.lines().last().unwrap_or_default()));

@@ -37,7 +37,18 @@ pub const MTIME: u64 = 1_600_000_000;
 impl Entry<'_> {
     /// An empty file at `path`.
     pub fn at(path: &str) -> Entry<'_> {
-        Entry { path, kind: b'0', mode: 0o644, uid: 0, gid: 0, mtime: MTIME, link: "", content: b"", device: (0, 0), xattrs: &[] }
+        Entry {
+            path,
+            kind: b'0',
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: MTIME,
+            link: "",
+            content: b"",
+            device: (0, 0),
+            xattrs: &[],
+        }
     }
 }
 
@@ -167,7 +178,8 @@ mod tests {
         tar.symlink("deep/link", "../elsewhere");
         tar.hard_link("deep/hard", &long);
         tar.entry(&Entry { kind: b'3', device: (1, 3), ..Entry::at("deep/null") });
-        let listed = run_with_input(Command::new("tar").args(["--list", "--verbose", "--numeric-owner"]), &tar.finish()).ok();
+        let listed =
+            run_with_input(Command::new("tar").args(["--list", "--verbose", "--numeric-owner"]), &tar.finish()).ok();
         let lines: Vec<&str> = listed.lines().collect();
         assert_eq!(lines.len(), 5, "{listed}");
         assert!(lines[0].starts_with("drwxr-xr-x 0/0") && lines[0].ends_with(" deep"), "{listed}");

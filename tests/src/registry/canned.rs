@@ -102,7 +102,9 @@ impl CannedRegistry {
         state.blobs.extend(image.blobs.clone());
         state.tags.insert(format!("{repository}:{tag}"), image.manifest.clone());
         for (id, content) in &image.blobs {
-            let media_type = serde_json::from_slice::<serde_json::Value>(content).ok().and_then(|value| Some(value["mediaType"].as_str()?.to_owned()));
+            let media_type = serde_json::from_slice::<serde_json::Value>(content)
+                .ok()
+                .and_then(|value| Some(value["mediaType"].as_str()?.to_owned()));
             if let Some(media_type) = media_type {
                 state.media_types.insert(id.clone(), media_type);
             }
@@ -128,7 +130,10 @@ impl CannedRegistry {
 
     /// How often a blob was asked for.
     pub fn blob_requests(&self, digest: &str) -> usize {
-        self.requests().iter().filter(|request| request.starts_with("GET") && request.ends_with(&format!("/blobs/{digest}"))).count()
+        self.requests()
+            .iter()
+            .filter(|request| request.starts_with("GET") && request.ends_with(&format!("/blobs/{digest}")))
+            .count()
     }
 }
 
@@ -156,8 +161,14 @@ fn answer(shared: &Shared, request: &Request, stream: &mut TcpStream) -> Option<
 
 fn manifest(shared: &Shared, repository: &str, reference: &str) -> Response {
     let state = shared.state();
-    let digest = if reference.contains(':') { Some(reference.to_owned()) } else { state.tags.get(&format!("{repository}:{reference}")).cloned() };
-    let Some((digest, content)) = digest.and_then(|digest| state.blobs.get(&digest).map(|content| (digest.clone(), content.clone()))) else {
+    let digest = if reference.contains(':') {
+        Some(reference.to_owned())
+    } else {
+        state.tags.get(&format!("{repository}:{reference}")).cloned()
+    };
+    let Some((digest, content)) =
+        digest.and_then(|digest| state.blobs.get(&digest).map(|content| (digest.clone(), content.clone())))
+    else {
         let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
         return Response::new(404, body).header("Content-Type", "application/json");
     };
@@ -174,8 +185,12 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
         content[middle] ^= 1;
     }
     let total = content.len();
-    let from = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-    let mut response = Response::new(200, content).header("Content-Type", "application/octet-stream").header("Accept-Ranges", "bytes");
+    let from = request
+        .headers
+        .get("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let mut response =
+        Response::new(200, content).header("Content-Type", "application/octet-stream").header("Accept-Ranges", "bytes");
     if let Some(from) = from.filter(|from| *from < total) {
         response.status = 206;
         response.body.drain(..from);
@@ -189,7 +204,10 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
         Some((after, is_held)) => {
             let rest = response.body.split_off(after.min(response.body.len()));
             response.claimed_length = Some(response.body.len() + rest.len());
-            write_head(stream, &response).and_then(|()| stream.write_all(&response.body)).and_then(|()| stream.flush()).ok()?;
+            write_head(stream, &response)
+                .and_then(|()| stream.write_all(&response.body))
+                .and_then(|()| stream.flush())
+                .ok()?;
             if is_held {
                 wait_for_release(shared, digest);
                 // The client may have been killed meanwhile.
@@ -204,7 +222,9 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
 fn stop_after(shared: &Shared, digest: &str) -> Option<(usize, bool)> {
     let mut state = shared.state();
     let position = state.faults.iter().position(|fault| match fault {
-        Fault::Truncate { digest: one, .. } | Fault::BreakOnce { digest: one, .. } | Fault::Hold { digest: one, .. } => one == digest,
+        Fault::Truncate { digest: one, .. }
+        | Fault::BreakOnce { digest: one, .. }
+        | Fault::Hold { digest: one, .. } => one == digest,
         Fault::Corrupt { .. } | Fault::Status { .. } => false,
     })?;
     match state.faults[position].clone() {
@@ -219,7 +239,9 @@ fn stop_after(shared: &Shared, digest: &str) -> Option<(usize, bool)> {
 }
 
 fn wait_for_release(shared: &Shared, digest: &str) {
-    let is_held = |state: &mut State| state.faults.iter().any(|fault| matches!(fault, Fault::Hold { digest: one, .. } if one == digest));
+    let is_held = |state: &mut State| {
+        state.faults.iter().any(|fault| matches!(fault, Fault::Hold { digest: one, .. } if one == digest))
+    };
     // Bounded, so that a test which fails does not leave a thread for ever.
     let _ = shared.changed.wait_timeout_while(shared.state(), Duration::from_secs(300), is_held);
 }

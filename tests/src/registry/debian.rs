@@ -71,7 +71,9 @@ impl DebianRegistry {
         let file = node.place().file(&format!("{name}.yml"), config);
         let running = start(node.fixture("docker-registry").arg("serve").arg(file).stdin(Stdio::null()));
         let registry = Self { address, certificate, running: Some(running) };
-        wait_until("docker-registry listens", Duration::from_secs(60), || node.in_network(move || TcpStream::connect(address).is_ok()));
+        wait_until("docker-registry listens", Duration::from_secs(60), || {
+            node.in_network(move || TcpStream::connect(address).is_ok())
+        });
         registry
     }
 
@@ -90,7 +92,13 @@ impl DebianRegistry {
         let reference = format!("{}/{name}", self.address);
         run(node
             .fixture("skopeo")
-            .args(["copy", "--insecure-policy", "--dest-tls-verify=false", "--dest-creds", &format!("{USER}:{PASSWORD}")])
+            .args([
+                "copy",
+                "--insecure-policy",
+                "--dest-tls-verify=false",
+                "--dest-creds",
+                &format!("{USER}:{PASSWORD}"),
+            ])
             .args(flags)
             .arg(source)
             .arg(format!("docker://{reference}")))

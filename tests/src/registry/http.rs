@@ -54,7 +54,10 @@ pub struct Server {
 
 impl Server {
     /// Answers everything that arrives at `listener`.
-    pub fn start(listener: TcpListener, answer: impl Fn(&Request, &mut TcpStream) -> Option<Response> + Send + Sync + 'static) -> Self {
+    pub fn start(
+        listener: TcpListener,
+        answer: impl Fn(&Request, &mut TcpStream) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let is_stopped = Arc::clone(&stopped);
         let answer = Arc::new(answer);

@@ -78,7 +78,15 @@ fn answer(signer: &Certificate, directory: &Path, request: &Request) -> Response
 fn access_of(query: &str) -> Vec<Value> {
     let scopes = query.split('&').filter_map(|pair| pair.strip_prefix("scope="));
     scopes
-        .map(|scope| scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",").replace("%3a", ":").replace("%2f", "/").replace("%2c", ","))
+        .map(|scope| {
+            scope
+                .replace("%3A", ":")
+                .replace("%2F", "/")
+                .replace("%2C", ",")
+                .replace("%3a", ":")
+                .replace("%2f", "/")
+                .replace("%2c", ",")
+        })
         .filter_map(|scope| {
             let (kind, rest) = scope.split_once(':')?;
             let (name, actions) = rest.rsplit_once(':')?;
@@ -94,7 +102,8 @@ fn sign(signer: &Certificate, directory: &Path, access: &[Value]) -> String {
         "iss": TokenServer::ISSUER, "sub": USER, "aud": TokenServer::SERVICE, "iat": now, "nbf": now - 10, "exp": now + 300,
         "jti": now.to_string(), "access": access,
     });
-    let message = format!("{}.{}", url_base64(header.to_string().as_bytes()), url_base64(claims.to_string().as_bytes()));
+    let message =
+        format!("{}.{}", url_base64(header.to_string().as_bytes()), url_base64(claims.to_string().as_bytes()));
     let signature = signer.sign(message.as_bytes(), directory);
     format!("{message}.{}", url_base64(&signature))
 }

@@ -12,17 +12,78 @@ use crate::process::{find_program, output_of};
 
 /// What busybox is called by; the rest of its applets are reached as `busybox NAME`.
 const APPLETS: &[&str] = &[
-    "sh", "ash", "cat", "cp", "mv", "rm", "ls", "ln", "mkdir", "rmdir", "mount", "umount", "echo", "sleep", "true", "false", "id",
-    "ps", "kill", "grep", "sed", "awk", "head", "tail", "wc", "sort", "uniq", "env", "test", "[", "chmod", "chown", "stat", "find",
-    "dd", "df", "du", "date", "hostname", "uname", "touch", "tr", "cut", "tee", "sync", "losetup", "mknod", "readlink", "tar", "xargs",
-    "dmesg", "poweroff", "timeout", "seq", "printf", "basename", "dirname", "pwd", "sysctl", "insmod", "lsmod", "mountpoint",
+    "sh",
+    "ash",
+    "cat",
+    "cp",
+    "mv",
+    "rm",
+    "ls",
+    "ln",
+    "mkdir",
+    "rmdir",
+    "mount",
+    "umount",
+    "echo",
+    "sleep",
+    "true",
+    "false",
+    "id",
+    "ps",
+    "kill",
+    "grep",
+    "sed",
+    "awk",
+    "head",
+    "tail",
+    "wc",
+    "sort",
+    "uniq",
+    "env",
+    "test",
+    "[",
+    "chmod",
+    "chown",
+    "stat",
+    "find",
+    "dd",
+    "df",
+    "du",
+    "date",
+    "hostname",
+    "uname",
+    "touch",
+    "tr",
+    "cut",
+    "tee",
+    "sync",
+    "losetup",
+    "mknod",
+    "readlink",
+    "tar",
+    "xargs",
+    "dmesg",
+    "poweroff",
+    "timeout",
+    "seq",
+    "printf",
+    "basename",
+    "dirname",
+    "pwd",
+    "sysctl",
+    "insmod",
+    "lsmod",
+    "mountpoint",
 ];
 
 /// Fills `staging` for `guest`, and makes the image `image` of it.
 pub fn build(guest: &Guest, staging: &Path, image: &Path) -> Result<(), Failure> {
     remove_tree(staging)?;
     let tree = Tree { root: staging.to_owned() };
-    for directory in ["bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "run", "tmp", "var/lib", "var/log", "root", "etc", "vm"] {
+    for directory in [
+        "bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "run", "tmp", "var/lib", "var/log", "root", "etc",
+        "vm",
+    ] {
         tree.directory(directory)?;
     }
     let busybox = find_program("busybox").ok_or_else(|| Failure::new("busybox is missing: install busybox-static"))?;

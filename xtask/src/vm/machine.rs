@@ -41,7 +41,10 @@ pub fn run(workspace: &Workspace, guest: &Guest, show: Show) -> Result<Vec<Guest
     let console = fs::read_to_string(&console).unwrap_or_default();
     let _ = fs::remove_dir_all(&place);
     if outcomes.iter().all(|outcome| outcome.code.is_none()) {
-        return Err(Failure::new(format!("the virtual machine ran nothing ({:?}):\n{console}\n{}", outcome.ending, outcome.output)));
+        return Err(Failure::new(format!(
+            "the virtual machine ran nothing ({:?}):\n{console}\n{}",
+            outcome.ending, outcome.output
+        )));
     }
     if !is_done {
         let why = match outcome.ending {

@@ -28,11 +28,14 @@ const AF_INET6: u8 = 10;
 
 const IFF_UP: u32 = 1;
 
+const IF_OPER_UP: u8 = 6;
+
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -82,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) mac: Vec<u8>,
     pub(crate) is_up: bool,
+    /// Whether packets pass: its operational state (RFC 2863) is "up".
+    pub(crate) is_operational: bool,
     /// Whether it is a part of another link, such as a bridge.
     pub(crate) is_port: bool,
     /// The free text that `ip link` shows as alias; empty: none.
@@ -99,6 +104,7 @@ fn link(reply: &Reply) -> Option<Link> {
         mtu: 0,
         mac: Vec::new(),
         is_up: flags & IFF_UP != 0,
+        is_operational: false,
         is_port: false,
         alias: String::new(),
         kind: String::new(),
@@ -108,6 +114,7 @@ fn link(reply: &Reply) -> Option<Link> {
             IFLA_IFNAME => link.name = text(value),
             IFLA_ADDRESS => link.mac = value.to_vec(),
             IFLA_MTU => link.mtu = u32_ne(value)?,
+            IFLA_OPERSTATE => link.is_operational = value.first() == Some(&IF_OPER_UP),
             IFLA_MASTER => link.is_port = true,
             IFLA_IFALIAS => link.alias = text(value),
             IFLA_LINKINFO => {

@@ -15,7 +15,7 @@ use carrack_network::{
 use carrack_network::{create_netns, remove_netns};
 use carrack_sys::namespace::{self, Namespaces};
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
-use carrack_sys::rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use carrack_sys::rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use carrack_words::PodId;
 
 /// How long a packet that must arrive may take.
@@ -31,8 +31,13 @@ pub fn on_a_host<T: Send + 'static>(body: impl FnOnce(&Host) -> T + Send + 'stat
     let host = thread::spawn(move || {
         namespace::unshare(Namespaces::NETWORK.with(Namespaces::MOUNT)).expect("new namespaces (are you root?)");
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        while unmount("/run/netns", UnmountFlags::DETACH).is_ok() {}
         mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).unwrap();
         std::fs::create_dir(&run).unwrap();
+        // The first network's values are inherited.
+        for forwarding in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            std::fs::write(Path::new("/proc/sys/net").join(forwarding), "0").unwrap();
+        }
         ip("link set lo up");
         body(&Host { run })
     });
@@ -67,6 +72,12 @@ impl Host {
         ip(&format!("-n outside-{n} addr add 198.51.{n}.2/24 dev out{n}"));
         ip(&format!("-n outside-{n} -6 addr add 2001:db8:{n}::2/64 dev out{n} nodad"));
         ip(&format!("-n outside-{n} link set out{n} up"));
+        let deadline = Instant::now() + PATIENCE;
+        while !ip(&format!("link show {name}")).contains("state UP")
+            || !ip(&format!("-n outside-{n} link show out{n}")).contains("state UP")
+        {
+            assert!(Instant::now() < deadline, "the uplink does not come up");
+        }
         outside
     }
 

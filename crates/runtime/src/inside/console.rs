@@ -43,7 +43,10 @@ impl Console {
         // In every devpts, ptmx is inode 2 and device 5:2.
         let stat = fstat(&handle).doing(failed)?;
         if !is_devpts || stat.st_ino != 2 || stat.st_rdev != makedev(5, 2) {
-            return Err(StepError::refused(Kind::Denied, "/dev/pts/ptmx of the container is not a terminal multiplexer"));
+            return Err(StepError::refused(
+                Kind::Denied,
+                "/dev/pts/ptmx of the container is not a terminal multiplexer",
+            ));
         }
         Self::from_master(handle)
     }
@@ -81,7 +84,11 @@ impl Console {
 
 /// Gives the standard streams to the user who will run, so that `/dev/stdout` can be opened anew; the null device is everybody's already.
 pub fn give_streams_to(uid: u32) -> Result<(), StepError> {
-    let streams = [carrack_sys::rustix::stdio::stdin(), carrack_sys::rustix::stdio::stdout(), carrack_sys::rustix::stdio::stderr()];
+    let streams = [
+        carrack_sys::rustix::stdio::stdin(),
+        carrack_sys::rustix::stdio::stdout(),
+        carrack_sys::rustix::stdio::stderr(),
+    ];
     streams.into_iter().try_for_each(|stream| give_to(stream, uid))
 }
 

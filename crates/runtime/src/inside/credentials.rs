@@ -20,8 +20,9 @@ use carrack_sys::rustix::fs::{Gid, Mode, OFlags, Uid};
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::{chdir, fchdir, getcwd, umask};
 use carrack_sys::rustix::thread::{
-    CapabilitySet, CapabilitySets as KernelSets, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets as KernelSets, configure_capability_in_ambient_set,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 use carrack_sys::signal::{self, SignalSet};
 use carrack_sys::task;
@@ -171,7 +172,9 @@ fn enter_cwd(process: &ProcessPlan, root: &Root) -> Result<bool, StepError> {
         return chdir("/").map(|()| true).map_err(|error| cwd_failed(process, error.into()));
     }
     let failed = |error: RootedError| match error {
-        RootedError::Open { source, .. } | RootedError::CreateDirectory { source, .. } | RootedError::CreateFile { source, .. } => source,
+        RootedError::Open { source, .. }
+        | RootedError::CreateDirectory { source, .. }
+        | RootedError::CreateFile { source, .. } => source,
     };
     let entered = root
         .open(&process.cwd, OFlags::PATH | OFlags::DIRECTORY)
@@ -218,11 +221,7 @@ fn become_user(process: &ProcessPlan, bounding: u64) -> Result<(), StepError> {
 }
 
 /// Becomes the user's program. Returns only if that failed.
-pub fn become_program(
-    prepared: &Prepared,
-    process: &ProcessPlan,
-    filter: Option<&Program>,
-) -> StepError {
+pub fn become_program(prepared: &Prepared, process: &ProcessPlan, filter: Option<&Program>) -> StepError {
     if let Err(error) = finish(process, filter) {
         return error;
     }

@@ -32,9 +32,9 @@ pub fn apply_devices(root: &Root, steps: &[DeviceStep], source: NodeSource) -> R
     let mut directories: Vec<(&Path, OwnedFd)> = Vec::new();
     let paths: Vec<_> = steps.iter().map(|step| RelativePath::new(&step.path)).collect();
     for (step, path) in steps.iter().zip(&paths) {
-        let (parent, name) = path.split_last().ok_or_else(|| {
-            StepError::refused(Kind::Invalid, format!("device {}: not a file's path", step.path))
-        })?;
+        let (parent, name) = path
+            .split_last()
+            .ok_or_else(|| StepError::refused(Kind::Invalid, format!("device {}: not a file's path", step.path)))?;
         let known = directories.iter().position(|(other, _)| *other == parent);
         let index = match known {
             Some(index) => index,

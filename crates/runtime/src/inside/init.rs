@@ -247,7 +247,8 @@ pub fn become_root() -> Result<(), StepError> {
         other => other,
     };
     ignore_unmapped(set_thread_groups(&[])).doing(|| "drop the groups of the host")?;
-    ignore_unmapped(set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)).doing(|| "become group 0 of the user namespace")?;
+    ignore_unmapped(set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT))
+        .doing(|| "become group 0 of the user namespace")?;
     ignore_unmapped(set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)).doing(|| "become user 0 of the user namespace")
 }
 
@@ -286,10 +287,12 @@ fn build(
     finish_root(&root, &plan.root)?;
     if let Some(console) = console {
         channel.tell(&FromInside::Console, Some(console.master.as_fd()))?;
-        console.take(plan.process.terminal.unwrap_or(crate::plan::process::TerminalPlan { size: None }), plan.process.uid)?;
+        console.take(
+            plan.process.terminal.unwrap_or(crate::plan::process::TerminalPlan { size: None }),
+            plan.process.uid,
+        )?;
     }
-    let place =
-        Place { root: &root, procfs: &procfs, inherited: order.inherited, preserve_fds: order.preserve_fds };
+    let place = Place { root: &root, procfs: &procfs, inherited: order.inherited, preserve_fds: order.preserve_fds };
     prepare(&plan.process, &place)
 }
 
@@ -297,7 +300,8 @@ fn attach(root: RootHandle) -> Result<OwnedFd, StepError> {
     let mount = match root {
         RootHandle::Mount(mount) => return attach_root(mount),
         RootHandle::OverlayByPath { data, place, layers } => {
-            let mount = mount_by_path(&place, "overlay", "overlay", &data, 0).doing(|| "mount the overlay of the root")?;
+            let mount =
+                mount_by_path(&place, "overlay", "overlay", &data, 0).doing(|| "mount the overlay of the root")?;
             drop(layers);
             mount
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use carrack_rooted::{Root, path_of};
 use carrack_sys::mount_attr::{Depth, MountAttr};
-use carrack_sys::rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat};
+use carrack_sys::rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat,
+};
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::mount::{MountFlags, mount};
 use carrack_words::Kind;
@@ -20,8 +22,16 @@ use crate::step::{Doing, StepError};
 const PROC_MAGIC: i64 = 0x9fa0;
 /// Files of procfs that something may be bound over: they only inform (lxcfs provides them).
 const PROC_FILES: [&str; 10] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg", "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
 ];
 
 /// How the container's cgroups can be shown to it.
@@ -239,7 +249,8 @@ fn apply_cgroups(
 fn bind_hierarchy(parent: &OwnedFd, name: &str, directory: &Path, step: &MountStep) -> Result<(), StepError> {
     let failed = || mounting_failed(step, &directory.display().to_string());
     mkdirat(parent, name, Mode::from(0o755)).doing(failed)?;
-    let target = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(failed)?;
+    let target =
+        openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).doing(failed)?;
     let tree = mounting::clone_host_tree(directory, Depth::One).doing(failed)?;
     mounting::attach(&tree, &target).doing(failed)?;
     mounting::change(tree.as_fd(), Depth::One, MountAttr { propagation: SLAVE, ..step.options.attr }).doing(failed)?;

@@ -98,7 +98,11 @@ mod tests {
         for (name, path, text) in [
             ("no-such", "/bin", "exec: \"no-such\": executable file not found in $PATH"),
             ("sh", "bin::.", "exec: \"sh\": executable file not found in $PATH"),
-            ("/no/such", "", "exec: \"/no/such\": stat /no/such: no such file or directory"),
+            (
+                "/proc/no-such-file",
+                "",
+                "exec: \"/proc/no-such-file\": stat /proc/no-such-file: no such file or directory",
+            ),
             ("/etc/passwd", "", "exec: \"/etc/passwd\": permission denied"),
             ("passwd", "/etc", "exec: \"passwd\": permission denied"),
             ("/etc", "", "exec: \"/etc\": is a directory"),

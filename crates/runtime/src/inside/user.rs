@@ -48,7 +48,9 @@ mod tests {
 
     #[test]
     fn a_home_is_found_by_number_only() {
-        for (uid, home) in [(0, Some("/root")), (1000, Some("/home/u")), (7, Some("/not-this")), (5, None), (6, None), (9, None)] {
+        for (uid, home) in
+            [(0, Some("/root")), (1000, Some("/home/u")), (7, Some("/not-this")), (5, None), (6, None), (9, None)]
+        {
             assert_eq!(find_home(TEXT, uid).as_deref(), home, "{uid}");
         }
     }

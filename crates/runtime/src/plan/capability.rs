@@ -4,11 +4,46 @@ use carrack_oci_config::LinuxCapabilities;
 
 /// Names by number, without `CAP_`, as of `linux/capability.h` in Linux 6.18.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -30,7 +65,9 @@ pub fn names() -> impl Iterator<Item = String> {
 }
 
 fn name_of(bit: u64) -> String {
-    NAMES.get(bit.trailing_zeros() as usize).map_or_else(|| format!("capability {}", bit.trailing_zeros()), |name| format!("CAP_{name}"))
+    NAMES
+        .get(bit.trailing_zeros() as usize)
+        .map_or_else(|| format!("capability {}", bit.trailing_zeros()), |name| format!("CAP_{name}"))
 }
 
 fn each(bits: u64) -> impl Iterator<Item = u64> {
@@ -82,10 +119,12 @@ impl CapabilitySets {
             permitted: parse(&wanted.permitted),
             ambient: parse(&wanted.ambient),
         };
-        warnings.extend(each(missing).map(|one| format!("ignoring {}: this host does not grant it to us", name_of(one))));
+        warnings
+            .extend(each(missing).map(|one| format!("ignoring {}: this host does not grant it to us", name_of(one))));
         // The kernel refuses sets that do not contain each other so (capset(2), prctl(2)).
         let mut shrink = |set: &mut u64, within: u64, what: &str, why: &str| {
-            warnings.extend(each(*set & !within).map(|one| format!("ignoring {what} {}: it is not {why}", name_of(one))));
+            warnings
+                .extend(each(*set & !within).map(|one| format!("ignoring {what} {}: it is not {why}", name_of(one))));
             *set &= within;
         };
         shrink(&mut sets.effective, sets.permitted, "effective", "permitted");

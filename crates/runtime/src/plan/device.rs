@@ -58,8 +58,14 @@ pub enum DevicePlanError {
 }
 
 /// Nodes that every container has.
-const DEFAULT: [(&str, u32, u32); 6] =
-    [("/dev/null", 1, 3), ("/dev/random", 1, 8), ("/dev/full", 1, 7), ("/dev/tty", 5, 0), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9)];
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/random", 1, 8),
+    ("/dev/full", 1, 7),
+    ("/dev/tty", 5, 0),
+    ("/dev/zero", 1, 5),
+    ("/dev/urandom", 1, 9),
+];
 
 /// Links that every container has: target and path.
 pub const LINKS: [(&str, &str); 5] = [
@@ -122,20 +128,38 @@ mod tests {
 
     #[test]
     fn a_wanted_device_takes_the_place_of_a_default_one() {
-        let steps = plan_devices(&[device("/dev/null", "c", Some(9), Some(9)), device("/dev/f", "p", None, None)]).unwrap();
+        let steps =
+            plan_devices(&[device("/dev/null", "c", Some(9), Some(9)), device("/dev/f", "p", None, None)]).unwrap();
         assert_eq!(steps.len(), 7);
-        assert_eq!(steps.iter().filter(|step| step.path == "/dev/null").map(|step| step.major).collect::<Vec<_>>(), [9]);
+        assert_eq!(
+            steps.iter().filter(|step| step.path == "/dev/null").map(|step| step.major).collect::<Vec<_>>(),
+            [9]
+        );
         assert_eq!(
             steps[6],
-            DeviceStep { path: "/dev/f".into(), kind: DeviceKind::Fifo, major: 0, minor: 0, mode: 0o666, uid: 0, gid: 0 }
+            DeviceStep {
+                path: "/dev/f".into(),
+                kind: DeviceKind::Fifo,
+                major: 0,
+                minor: 0,
+                mode: 0o666,
+                uid: 0,
+                gid: 0
+            }
         );
     }
 
     #[test]
     fn a_device_without_numbers_or_with_an_unknown_type_is_refused() {
         for (bad, text) in [
-            (device("/dev/x", "c", None, Some(1)), "device /dev/x: major and minor number must be given, and not be negative"),
-            (device("/dev/x", "c", Some(-1), Some(1)), "device /dev/x: major and minor number must be given, and not be negative"),
+            (
+                device("/dev/x", "c", None, Some(1)),
+                "device /dev/x: major and minor number must be given, and not be negative",
+            ),
+            (
+                device("/dev/x", "c", Some(-1), Some(1)),
+                "device /dev/x: major and minor number must be given, and not be negative",
+            ),
             (device("/dev/x", "q", Some(1), Some(1)), "device /dev/x: unknown type \"q\""),
             (device("dev/x", "c", Some(1), Some(1)), "device dev/x: the path must be absolute"),
         ] {

@@ -128,9 +128,9 @@ fn plan_one(mount: &Mount, bundle: &Path) -> Result<MountStep, MountPlanError> {
 
 /// Whether `/dev` comes from the host as a whole, so that no nodes and links are made in it.
 pub fn binds_dev(steps: &[MountStep]) -> bool {
-    steps.iter().any(|step| {
-        matches!(step.what, MountKind::Bind { .. }) && step.destination.trim_end_matches('/') == "/dev"
-    })
+    steps
+        .iter()
+        .any(|step| matches!(step.what, MountKind::Bind { .. }) && step.destination.trim_end_matches('/') == "/dev")
 }
 
 #[cfg(test)]
@@ -151,7 +151,9 @@ mod tests {
     fn the_type_or_an_option_makes_a_bind_mount_and_a_relative_source_starts_at_the_bundle() {
         let bundle = Path::new("/b");
         for (kind, options, want) in [
-            ("bind", &[][..], Depth::One), ("none", &["bind"], Depth::One), ("", &["rbind"], Depth::All),
+            ("bind", &[][..], Depth::One),
+            ("none", &["bind"], Depth::One),
+            ("", &["rbind"], Depth::All),
             ("bind", &["rbind", "ro"], Depth::All),
         ] {
             let step = plan_one(&mount("/x", kind, "data", options), bundle).unwrap();

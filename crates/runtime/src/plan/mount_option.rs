@@ -97,12 +97,67 @@ fn meaning(name: &str) -> Option<Meaning> {
 /// The names of all options with a meaning of their own, for `features`.
 pub fn names() -> Vec<&'static str> {
     const ALL: &[&str] = &[
-        "async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion", "lazytime", "loud", "mand",
-        "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime",
-        "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev",
-        "rnodiratime", "rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime",
-        "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent",
-        "slave", "strictatime", "suid", "symfollow", "sync", "unbindable",
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "idmap",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "ratime",
+        "rbind",
+        "rdev",
+        "rdiratime",
+        "relatime",
+        "remount",
+        "rexec",
+        "ridmap",
+        "rnoatime",
+        "rnodev",
+        "rnodiratime",
+        "rnoexec",
+        "rnorelatime",
+        "rnostrictatime",
+        "rnosuid",
+        "rnosymfollow",
+        "ro",
+        "rprivate",
+        "rrelatime",
+        "rro",
+        "rrw",
+        "rshared",
+        "rslave",
+        "rstrictatime",
+        "rsuid",
+        "rsymfollow",
+        "runbindable",
+        "rw",
+        "shared",
+        "silent",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "sync",
+        "unbindable",
     ];
     ALL.to_vec()
 }
@@ -112,8 +167,16 @@ fn apply(attr: &mut MountAttr, meaning: &Meaning) {
         Meaning::Set(bit) => (attr.set, attr.clear) = (attr.set | bit, attr.clear & !bit),
         Meaning::Clear(bit) => (attr.set, attr.clear) = (attr.set & !bit, attr.clear | bit),
         // The kernel wants the whole mask cleared to change the mode.
-        Meaning::AccessTime(mode) => (attr.set, attr.clear) = (attr.set & !MountAttr::ATIME | mode, attr.clear | MountAttr::ATIME),
-        Meaning::Propagation(_) | Meaning::Flag(_) | Meaning::NoFlag(_) | Meaning::Bind(_) | Meaning::IdMap(_) | Meaning::CopyUp | Meaning::Nothing => {}
+        Meaning::AccessTime(mode) => {
+            (attr.set, attr.clear) = (attr.set & !MountAttr::ATIME | mode, attr.clear | MountAttr::ATIME)
+        }
+        Meaning::Propagation(_)
+        | Meaning::Flag(_)
+        | Meaning::NoFlag(_)
+        | Meaning::Bind(_)
+        | Meaning::IdMap(_)
+        | Meaning::CopyUp
+        | Meaning::Nothing => {}
     }
 }
 
@@ -155,7 +218,19 @@ mod tests {
     #[test]
     fn options_are_told_apart() {
         let got = MountOptions::parse(&[
-            "rbind", "nosuid", "noatime", "rro", "rslave", "private", "sync", "mode=755", "size=64k", "ridmap", "tmpcopyup", "defaults", "",
+            "rbind",
+            "nosuid",
+            "noatime",
+            "rro",
+            "rslave",
+            "private",
+            "sync",
+            "mode=755",
+            "size=64k",
+            "ridmap",
+            "tmpcopyup",
+            "defaults",
+            "",
         ]);
         let want = MountOptions {
             bind: Some(Depth::All),

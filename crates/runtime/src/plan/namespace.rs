@@ -76,7 +76,9 @@ pub enum NamespacePlanError {
         name: &'static str,
     },
     /// The container would change the mounts of the host.
-    #[error("a container without a mount namespace of its own is not supported: add {{\"type\": \"mount\"}} to linux.namespaces")]
+    #[error(
+        "a container without a mount namespace of its own is not supported: add {{\"type\": \"mount\"}} to linux.namespaces"
+    )]
     NoMount,
     /// A mount namespace cannot be joined by `create`.
     #[error("joining a mount namespace by path is not supported")]

@@ -142,9 +142,10 @@ impl ProcessPlan {
 
     /// The value of a variable of the environment; the last one counts, as for a shell.
     pub fn variable(&self, name: &str) -> Option<&[u8]> {
-        self.environment.iter().rev().find_map(|entry| {
-            entry.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-        })
+        self.environment
+            .iter()
+            .rev()
+            .find_map(|entry| entry.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))
     }
 }
 
@@ -182,8 +183,13 @@ fn plan_scheduler(process: &Process) -> Result<Option<SchedulerAttr>, ProcessPla
     const POLICIES: [&str; 7] =
         ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
     const FLAGS: [&str; 7] = [
-        "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
-        "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX",
+        "SCHED_FLAG_RESET_ON_FORK",
+        "SCHED_FLAG_RECLAIM",
+        "SCHED_FLAG_DL_OVERRUN",
+        "SCHED_FLAG_KEEP_POLICY",
+        "SCHED_FLAG_KEEP_PARAMS",
+        "SCHED_FLAG_UTIL_CLAMP_MIN",
+        "SCHED_FLAG_UTIL_CLAMP_MAX",
     ];
     let mut flags = 0;
     for name in &wanted.flags {

@@ -47,8 +47,16 @@ pub enum SysctlError {
 }
 
 const IPC: [&str; 10] = [
-    "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax", "kernel/shmmni",
-    "kernel/shm_rmid_forced", "kernel/msg_next_id", "kernel/sem_next_id",
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+    "kernel/msg_next_id",
+    "kernel/sem_next_id",
 ];
 
 /// The file of a parameter. Dots separate, unless the first separator is a slash: then a dot is part of a name, as in an interface
@@ -56,7 +64,14 @@ const IPC: [&str; 10] = [
 fn file_of(name: &str) -> String {
     match name.find(['.', '/']) {
         Some(first) if name.as_bytes()[first] == b'/' => name.to_owned(),
-        _ => name.chars().map(|c| match c { '.' => '/', '/' => '.', other => other }).collect(),
+        _ => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
     }
 }
 
@@ -127,8 +142,14 @@ mod tests {
     fn no_name_climbs_and_no_value_has_two_lines() {
         let own = Namespaces::NETWORK;
         for (name, value) in [
-            ("net/../kernel/core_pattern", "|/x"), ("net//x", "1"), ("net/./x", "1"), ("net.ipv4.ip_forward", "1\n2"),
-            ("net.ipv4.x y", "1"), ("", "1"), ("net..ipv4", "1"), ("net/x/", "1"),
+            ("net/../kernel/core_pattern", "|/x"),
+            ("net//x", "1"),
+            ("net/./x", "1"),
+            ("net.ipv4.ip_forward", "1\n2"),
+            ("net.ipv4.x y", "1"),
+            ("", "1"),
+            ("net..ipv4", "1"),
+            ("net/x/", "1"),
         ] {
             assert_eq!(plan(name, value, own), Err(SysctlError::Malformed { name: name.into() }), "{name:?}");
         }

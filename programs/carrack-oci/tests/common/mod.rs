@@ -89,8 +89,9 @@ impl Bundle {
         fs::create_dir_all(directory.join("rootfs/etc")).unwrap();
         fs::copy(busybox(), bin.join("busybox")).unwrap();
         for applet in [
-            "sh", "cat", "ls", "id", "sleep", "echo", "stat", "mount", "hostname", "true", "tty", "readlink", "touch", "mkdir", "kill",
-            "ps", "head", "dd", "grep", "env", "pwd", "wc", "stty", "umount", "ip", "sysctl", "ln", "rm", "chmod", "setsid", "test",
+            "sh", "cat", "ls", "id", "sleep", "echo", "stat", "mount", "hostname", "true", "tty", "readlink", "touch",
+            "mkdir", "kill", "ps", "head", "dd", "grep", "env", "pwd", "wc", "stty", "umount", "ip", "sysctl", "ln",
+            "rm", "chmod", "setsid", "test",
         ] {
             symlink("busybox", bin.join(applet)).unwrap();
         }

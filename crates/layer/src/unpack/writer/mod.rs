@@ -1,24 +1,24 @@
 //! Makes files out of entries.
 
+mod hide;
+mod link;
+mod way;
+
 use carrack_sys::rustix;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::copy_up::copy_up;
 use super::cursor::Cursor;
-use super::lower::{Lower, LowerView};
+use super::lower::LowerView;
 use super::remove::remove_tree;
 use super::tree::{Directory, Tree};
-use super::{Implied, Lowers, Reason, SelfContained, Totals, Unsettled, is_whiteout};
-use crate::attributes::{self, Attributes, Late, Node, Time};
-use crate::path::{CleanPath, Place, clean, place, split};
+use super::{Implied, Lowers, Reason, SelfContained, Totals, Unsettled};
+use crate::attributes::{self, Attributes, Late, Node};
+use crate::path::{CleanPath, Place, place, split};
 use crate::tar::{Reader, TarEntry, Type};
-use crate::{Devices, EntryProblem, Shown, UnpackError, UnpackOptions};
-
-/// Symbolic links on the way to one entry; the kernel's own bound.
-const LINKS: u32 = 40;
+use crate::{Devices, EntryProblem, UnpackError, UnpackOptions};
 
 /// Whether it makes sense to go on.
 pub(super) enum Progress {
@@ -158,160 +158,6 @@ impl<'a> Writer<'a> {
         self.reason.get_or_insert_with(reason);
     }
 
-    // ---- the way to an entry
-
-    /// Goes to the directory `path`, through the layer's own links and those of known lower layers, and makes what is missing.
-    fn enter(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        if self.cursor.path() == path {
-            return Ok(());
-        }
-        let rest = self.cursor.keep_common(path);
-        let mut ahead: Vec<Vec<u8>> = Vec::new();
-        push_parts(&mut ahead, rest);
-        let mut links = 0;
-        while let Some(part) = ahead.pop() {
-            if part == b".." {
-                self.cursor.up();
-                continue;
-            }
-            let Some(target) = self.step(&part)? else {
-                continue;
-            };
-            links += 1;
-            if links > LINKS {
-                return Err(UnpackError::entry(path, EntryProblem::LinkLoop));
-            }
-            if target.starts_with(b"/") {
-                self.cursor.go_to_root();
-            }
-            push_parts(&mut ahead, &target);
-        }
-        Ok(())
-    }
-
-    /// Enters `part`, or returns the target of the link that it is.
-    fn step(&mut self, part: &[u8]) -> Result<Option<Vec<u8>>, UnpackError> {
-        if part.len() > 255 {
-            return Err(UnpackError::entry(part, EntryProblem::TooLong));
-        }
-        let child = self.cursor.child(part);
-        if let Some(directory) = self.tree.get(&child) {
-            let opaque = directory.opaque;
-            self.cursor.down(part, opaque, &self.options.limits)?;
-            return Ok(None);
-        }
-        let here = self.cursor.directory();
-        let failed = |error| UnpackError::write("look up", &child, error);
-        let not_directory = || EntryProblem::ParentNotDirectory { parent: Shown::new(&child) };
-        match rustix::fs::statat(here, part, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(failed(error)),
-            Ok(stat) if is_whiteout(&stat) => {
-                rustix::fs::unlinkat(here, part, AtFlags::empty()).map_err(failed)?;
-                self.make_unlisted(part, child, Below::Hidden)?;
-                return Ok(None);
-            }
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                return Ok(Some(rustix::fs::readlinkat(here, part, Vec::new()).map_err(failed)?.into_bytes()));
-            }
-            Ok(_) => return Err(UnpackError::entry(&child, not_directory())),
-        }
-        if let (Some(lower), false) = (self.lower, self.cursor.hides_lower()) {
-            let failed = |error| UnpackError::write("look up in the layers below", &child, error);
-            match lower.look_up(&child).map_err(failed)? {
-                Lower::Absent | Lower::Directory(_) => {}
-                Lower::Other { parent, stat } if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                    let target = rustix::fs::readlinkat(&parent, part, Vec::new()).map_err(|e| failed(e.into()))?;
-                    // The layer still depends on what lies below.
-                    self.depends(|| Reason::ImpliedParent { path: Shown::new(&child) });
-                    return Ok(Some(target.into_bytes()));
-                }
-                Lower::Other { .. } => return Err(UnpackError::entry(&child, not_directory())),
-            }
-        }
-        let below = if self.cursor.hides_lower() { Below::HiddenAlready } else { Below::Counts };
-        self.make_unlisted(part, child, below)?;
-        Ok(None)
-    }
-
-    /// Makes a directory because something in it is listed, and enters it.
-    fn make_unlisted(&mut self, name: &[u8], path: CleanPath, below: Below) -> Result<(), UnpackError> {
-        rustix::fs::mkdirat(self.cursor.directory(), name, Mode::from_raw_mode(0o755))
-            .map_err(|error| UnpackError::write("create the directory", &path, error))?;
-        self.totals.inodes += 1;
-        let opaque = match below {
-            Below::Counts => {
-                self.depends(|| Reason::ImpliedParent { path: Shown::new(&path) });
-                self.tree.charge(&path, "directories")?;
-                self.implied.push(path.clone());
-                false
-            }
-            Below::Hidden => self.mark_opaque(name, &path)?,
-            Below::HiddenAlready => false,
-        };
-        let awaits_lower = matches!(below, Below::Counts);
-        let directory = Directory { listed: false, awaits_lower, opaque, mtime: Time::UNKNOWN, late: None };
-        self.tree.insert(path, directory)?;
-        self.cursor.down(name, opaque, &self.options.limits)
-    }
-
-    // ---- what hides lower layers
-
-    /// `.wh.NAME`: hides NAME of lower layers, never what this layer has.
-    fn white_out(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        let (parent, name) = split(path);
-        self.enter(parent)?;
-        if self.cursor.hides_lower() {
-            return Ok(());
-        }
-        let child = self.cursor.child(name);
-        if self.tree.get(&child).is_some() {
-            let opaque = self.mark_opaque(name, &child)?;
-            self.tree.get_mut(&child).expect("it was there a line ago").opaque = opaque;
-            return Ok(());
-        }
-        match rustix::fs::mknodat(self.cursor.directory(), name, FileType::CharacterDevice, Mode::empty(), 0) {
-            // Whatever of this layer stands there hides the lower one as it is.
-            Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(UnpackError::write("create the whiteout", &child, error)),
-            Ok(()) => {
-                self.totals.inodes += 1;
-                self.depends(|| Reason::Whiteout { path: Shown::new(&child) });
-                self.tree.charge(&child, "whiteouts")?;
-                self.whiteouts.push(child);
-                Ok(())
-            }
-        }
-    }
-
-    /// `.wh..wh..opq`: hides all that lower layers have in a directory.
-    fn make_opaque(&mut self, path: &[u8]) -> Result<(), UnpackError> {
-        self.enter(path)?;
-        if self.cursor.hides_lower() {
-            return Ok(());
-        }
-        let path = self.cursor.path().to_vec();
-        if path.is_empty() {
-            self.totals.root_opaque = true;
-        } else {
-            self.mark_opaque(b".", &path)?;
-        }
-        self.tree.get_mut(&path).expect("a directory that was entered is known").opaque = true;
-        self.cursor.hide_lower();
-        Ok(())
-    }
-
-    /// Marks the directory `name` where that makes a difference; whether it is opaque now.
-    fn mark_opaque(&self, name: &[u8], path: &[u8]) -> Result<bool, UnpackError> {
-        if name != b"." && self.cursor.hides_lower() {
-            return Ok(false);
-        }
-        attributes::set_opaque(self.open_child(name, path)?.as_fd(), path)?;
-        Ok(true)
-    }
-
-    // ---- entries
-
     fn directory(&mut self, name: &[u8], mut attributes: Attributes) -> Result<(), UnpackError> {
         let path = self.cursor.child(name);
         if self.tree.get(&path).is_some() {
@@ -421,85 +267,6 @@ impl<'a> Writer<'a> {
         self.set_all(name, Node::Special, attributes, &path)
     }
 
-    fn hard_link(&mut self, entry: &TarEntry, parent: &[u8], name: &[u8]) -> Result<Progress, UnpackError> {
-        let refuse = |problem| UnpackError::entry(&entry.name, problem);
-        let target = clean(&entry.link, &self.options.limits).map_err(refuse)?;
-        if target.is_empty() {
-            return Err(refuse(EntryProblem::Empty));
-        }
-        let shown = || Shown::new(&target);
-        let (target_parent, target_name) = split(&target);
-        self.enter(target_parent)?;
-        let target_path = self.cursor.child(target_name);
-        if self.tree.get(&target_path).is_some() {
-            return Err(refuse(EntryProblem::LinkToDirectory { target: shown() }));
-        }
-        if !self.has_own(target_name, &target_path)? {
-            if self.cursor.hides_lower() {
-                return Err(refuse(EntryProblem::NoLinkTarget { target: shown() }));
-            }
-            self.depends(|| Reason::HardLink { target: shown() });
-            let Some(lower) = self.lower else {
-                self.unpack_again = true;
-                return Ok(Progress::NeedsLowers);
-            };
-            self.copy_up(lower, target_name, &target_path, entry)?;
-        }
-        let from = rustix::io::fcntl_dupfd_cloexec(self.cursor.directory(), 3)
-            .map_err(|error| UnpackError::write("duplicate the handle of", &target_path, error))?;
-        self.enter(parent)?;
-        let path = self.cursor.child(name);
-        if path == target_path {
-            return Err(refuse(EntryProblem::LinkToItself));
-        }
-        let linked =
-            self.create(name, &path, |dir| rustix::fs::linkat(&from, target_name, dir, name, AtFlags::empty()));
-        match linked {
-            Ok(()) => {
-                // A second name is not a second inode.
-                self.totals.inodes -= 1;
-                Ok(Progress::GoesOn)
-            }
-            // The link took the place of a directory in which its target was.
-            Err(UnpackError::Write { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Err(refuse(EntryProblem::NoLinkTarget { target: shown() }))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether the directory at hand has `name`, which is no directory, in this layer.
-    fn has_own(&self, name: &[u8], path: &[u8]) -> Result<bool, UnpackError> {
-        match rustix::fs::statat(self.cursor.directory(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(!is_whiteout(&stat)),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(UnpackError::write("look up", path, error)),
-        }
-    }
-
-    /// Brings a lower layer's file into the directory at hand, so that it can be linked to.
-    fn copy_up(&mut self, lower: LowerView<'_>, name: &[u8], path: &[u8], entry: &TarEntry) -> Result<(), UnpackError> {
-        let refuse = |problem| UnpackError::entry(&entry.name, problem);
-        let target = Shown::new(path);
-        // A whiteout of this layer has removed it.
-        match rustix::fs::statat(self.cursor.directory(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => return Err(refuse(EntryProblem::NoLinkTarget { target })),
-            Err(Errno::NOENT) => {}
-            Err(error) => return Err(UnpackError::write("look up", path, error)),
-        }
-        match lower.look_up(path).map_err(|error| UnpackError::write("look up in the layers below", path, error))? {
-            Lower::Absent => Err(refuse(EntryProblem::NoLinkTarget { target })),
-            Lower::Directory(_) => Err(refuse(EntryProblem::LinkToDirectory { target })),
-            Lower::Other { parent, stat } => {
-                self.totals.file_bytes += copy_up(parent.as_fd(), &stat, self.cursor.directory(), name, path)?;
-                self.totals.inodes += 1;
-                Ok(())
-            }
-        }
-    }
-
-    // ---- making room
-
     /// Makes something that is not a directory; what this layer had in its place goes away.
     fn create<T>(
         &mut self,
@@ -553,22 +320,6 @@ fn hides(result: Result<(), UnpackError>) -> Result<Progress, UnpackError> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// How lower layers matter for a directory that is made unlisted.
-enum Below {
-    /// It looks like the one below, if there is one.
-    Counts,
-    /// A whiteout of this layer, just taken away, hides the one below.
-    Hidden,
-    /// A directory above hides it.
-    HiddenAlready,
-}
-
-/// Puts the parts of `path` on the stack of those ahead, the first on top.
-fn push_parts(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
-    let parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    ahead.extend(parts.rev().map(<[u8]>::to_vec));
 }
 
 /// Opens a directory of ours by its whole path; the kernel sees to it that no link is followed.
