@@ -109,7 +109,9 @@ fn nftables_elements(node: &Node) -> Vec<String> {
         for kind in ["map", "set"] {
             let set = &object[kind];
             let is_constant = set["flags"].as_array().into_iter().flatten().any(|flag| flag == "constant");
-            if !is_constant {
+            // These name the host's own interfaces, not pods.
+            let is_of_the_host = set["name"] == "apart4" || set["name"] == "apart6";
+            if !is_constant && !is_of_the_host {
                 found.extend(
                     set["elem"]
                         .as_array()

@@ -30,7 +30,7 @@ fn compare_with_umoci(node: &Node, reference: &str, layout: &Path, tag: &str) ->
     let bundle = node.place().join("umoci-bundle");
     let theirs = peers::umoci_unpack(layout, tag, &bundle);
     let mut differences = vec![];
-    with_rootfs(node, reference, "/carrack-helper", |root| {
+    with_rootfs(node, reference, "/busybox-helper", |root| {
         let lowers = overlay_layers(root);
         let view = node.place().directory("view");
         let options =
@@ -158,7 +158,7 @@ fn root_ten_layers_with_every_kind_of_entry_give_the_tree_of_serial_unpacking() 
     let (node, registry, _) = with_busybox("ten-layers");
     let reference = registry.publish("odd/ten", "1", &ten_layers());
     node.ok(&["pull", &reference]);
-    with_rootfs(&node, &reference, "/carrack-helper", |root| {
+    with_rootfs(&node, &reference, "/busybox-helper", |root| {
         let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_else(|error| format!("{error}"));
         assert_eq!(text("usr/lib/new.so"), "new");
         assert_eq!(tree::names(&root.join("usr/lib")), ["new.so"]);
@@ -283,7 +283,7 @@ fn root_debians_registry_plain_with_a_password_and_with_tokens() {
     let (plain, by_password, by_token) = (push(&plain), push(&password), push(&token));
 
     node.ok(&["pull", &plain]);
-    let authority = password.certificate.clone().unwrap().certificate;
+    let authority = password.certificate.clone().unwrap().authority;
     let pull = |reference: &str| {
         let mut command = node.carrack(&["pull", reference]);
         command.env("SSL_CERT_FILE", &authority);

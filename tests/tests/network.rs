@@ -12,8 +12,31 @@ use carrack_tests::programs;
 use carrack_tests::skip;
 use carrack_tests::wait::wait_for;
 
-/// A server in a container: answers every connection with its own host name.
-const SERVER: &str = "while :; do echo hello from $(hostname) | nc -l -p 80; done";
+/// The program that is the other end, brought into each container.
+const PEER: &str = env!("CARGO_BIN_EXE_carrack-peer");
+
+/// Starts a container which says hello, with its own name, to whoever connects to port 80.
+fn serve(node: &Node, name: &str, image: &str, flags: &[&str]) {
+    let mount = format!("{PEER}:/peer:ro");
+    let text = format!("hello from {name}");
+    let mut arguments = vec!["run", "-d", "--name", name, "-v", &mount];
+    arguments.extend(flags);
+    arguments.extend([image, "/peer", "say", "80", &text]);
+    node.ok(&arguments);
+}
+
+/// Starts a container that does nothing but can be asked to connect.
+fn idle(node: &Node, name: &str, image: &str) {
+    node.ok(&["run", "-d", "--name", name, "-v", &format!("{PEER}:/peer:ro"), image, "sleep", "1000"]);
+}
+
+/// What a container is answered at an address, once there is an answer.
+fn heard_in(node: &Node, container: &str, address: &str) -> String {
+    wait_for(&format!("an answer from {address} in {container}"), DEADLINE, || {
+        let ran = node.run(&["exec", container, "/peer", "ask", address]);
+        (ran.code == 0).then_some(ran.stdout)
+    })
+}
 
 /// Connects from the node's own network, and returns what is answered.
 fn ask(node: &Node, address: &str) -> Option<String> {
@@ -52,18 +75,14 @@ fn neighbour(node: &Node) -> Node {
 #[test]
 fn root_containers_get_addresses_of_their_own_and_reach_each_other() {
     let (node, _registry, image) = with_busybox("addresses");
-    node.ok(&["run", "-d", "--name", "one", "--hostname", "one", &image, "sh", "-c", SERVER]);
-    node.ok(&["run", "-d", "--name", "two", &image, "sleep", "1000"]);
+    serve(&node, "one", &image, &[]);
+    idle(&node, "two", &image);
     let (one, two) = (node.address("one"), node.address("two"));
     assert_ne!(one, two);
-    let heard = wait_for("one answers two", DEADLINE, || {
-        let ran = node.run(&["exec", "two", "sh", "-c", &format!("nc {one} 80 </dev/null")]);
-        (ran.code == 0 && !ran.stdout.is_empty()).then_some(ran.stdout)
-    });
-    assert_eq!(heard, "hello from one\n");
+    assert_eq!(heard_in(&node, "two", &format!("{one}:80")), "hello from one\n");
     // Addresses are given round robin: a freed one is not the next.
     node.ok(&["rm", "-f", "two"]);
-    node.ok(&["run", "-d", "--name", "three", &image, "sleep", "1000"]);
+    idle(&node, "three", &image);
     assert_ne!(node.address("three"), two);
     node.ok(&["rm", "-f", "one", "three"]);
     node.finish();
@@ -72,46 +91,25 @@ fn root_containers_get_addresses_of_their_own_and_reach_each_other() {
 #[test]
 fn root_a_published_port_is_reached_from_everywhere() {
     let (node, _registry, image) = with_busybox("publish");
-    node.ok(&["run", "-d", "--name", "web", "--hostname", "web", "-p", "8080:80", &image, "sh", "-c", SERVER]);
+    serve(&node, "web", &image, &["-p", "8080:80"]);
     let hello = "hello from web\n";
     let address = node.address("web");
     assert_eq!(answer(&node, &format!("{address}:80")), hello);
     assert_eq!(answer(&node, "127.0.0.1:8080"), hello);
     assert_eq!(answer(&node, "[::1]:8080"), hello);
     // From another container, and from the container itself, through the host's address on the bridge.
-    let gateway = node.ok(&["exec", "web", "sh", "-c", "ip route | grep default"]);
-    let gateway = gateway.split(' ').nth(2).unwrap().to_owned();
-    let through_host = |container: &[&str]| {
-        wait_for("an answer through the host", DEADLINE, || {
-            let script = format!("nc {gateway} 8080 </dev/null");
-            let mut arguments = container.to_vec();
-            arguments.extend(["sh", "-c", &script]);
-            let ran = node.run(&arguments);
-            (ran.code == 0 && !ran.stdout.is_empty()).then_some(ran.stdout)
-        })
-    };
-    assert_eq!(through_host(&["run", "--rm", &image]), hello);
-    assert_eq!(through_host(&["exec", "web"]), hello);
+    let route = node.ok(&["exec", "web", "sh", "-c", "ip route | grep default"]);
+    let through_host = format!("{}:8080", route.split(' ').nth(2).unwrap());
+    idle(&node, "other", &image);
+    assert_eq!(heard_in(&node, "other", &through_host), hello);
+    assert_eq!(heard_in(&node, "web", &through_host), hello);
     // The port is taken now, by name.
     node.run(&["run", "-d", "-p", "8080:80", &image, "true"]).fails(125, "8080");
-    node.ok(&["rm", "-f", "web"]);
+    node.ok(&["rm", "-f", "web", "other"]);
     assert_eq!(ask(&node, "127.0.0.1:8080"), None);
-    node.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "--hostname",
-        "next",
-        "-p",
-        "127.0.0.1:8080:80",
-        &image,
-        "sh",
-        "-c",
-        SERVER,
-    ]);
+    serve(&node, "next", &image, &["-p", "127.0.0.1:8080:80"]);
     assert_eq!(answer(&node, "127.0.0.1:8080"), "hello from next\n");
-    node.ok(&["rm", "-f", "web"]);
+    node.ok(&["rm", "-f", "next"]);
     node.finish();
 }
 
@@ -127,18 +125,8 @@ fn root_a_port_that_a_process_of_the_host_has_is_refused() {
 #[test]
 fn root_datagrams_are_published_too() {
     let (node, _registry, image) = with_busybox("udp");
-    node.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "9999:9999/udp",
-        &image,
-        "sh",
-        "-c",
-        "while :; do nc -u -l -p 9999 -e cat; done",
-    ]);
+    let mount = format!("{PEER}:/peer:ro");
+    node.ok(&["run", "-d", "--name", "echo", "-v", &mount, "-p", "9999:9998/udp", &image, "/peer", "echo-udp", "9998"]);
     let heard = wait_for("a datagram comes back", DEADLINE, || {
         node.in_network(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
@@ -170,10 +158,11 @@ fn root_the_outside_is_reached_with_the_hosts_address_and_reaches_published_port
         stream.write_all(b"land ahoy\n").expect("the connection is open");
         from.ip()
     });
-    assert_eq!(node.ok(&["run", "--rm", &image, "nc", "192.0.2.2", "7000"]), "land ahoy");
+    let mount = format!("{PEER}:/peer:ro");
+    assert_eq!(node.ok(&["run", "--rm", "-v", &mount, &image, "/peer", "ask", "192.0.2.2:7000"]), "land ahoy");
     assert_eq!(server.join().unwrap(), "192.0.2.1".parse::<IpAddr>().unwrap());
 
-    node.ok(&["run", "-d", "--name", "web", "--hostname", "web", "-p", "8080:80", &image, "sh", "-c", SERVER]);
+    serve(&node, "web", &image, &["-p", "8080:80"]);
     assert_eq!(answer(&outside, "192.0.2.1:8080"), "hello from web\n");
     node.ok(&["rm", "-f", "web"]);
     node.finish();
@@ -187,25 +176,21 @@ fn root_the_other_network_modes_are_the_hosts_and_nothing() {
     };
     assert_eq!(interfaces("none").trim(), "lo");
     assert_eq!(interfaces("bridge").trim(), "eth0 lo");
-    let (_listener, address) = node.listen("127.0.0.1:0");
-    let port = address.port().to_string();
-    // In the host's network the port of a process of the host is just there.
-    assert_eq!(node.run(&["run", "--rm", "--network", "host", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
-    assert_ne!(node.run(&["run", "--rm", &image, "nc", "-z", "127.0.0.1", &port]).code, 0);
-    assert_eq!(
-        node.run(&[
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            &image,
-            "sh",
-            "-c",
-            "nc -l -p 5 -e true & sleep 0.2; nc -z 127.0.0.1 5"
-        ])
-        .code,
-        0
-    );
+    // In the host's network a server of the host is just there; in another it is not.
+    let (listener, address) = node.listen("127.0.0.1:0");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            // The answer matters to who is asked, not to us.
+            let _ = stream.write_all(b"here\n");
+        }
+    });
+    let mount = format!("{PEER}:/peer:ro");
+    let asked = |mode: &str| node.run(&["run", "--rm", "--network", mode, "-v", &mount, &image, "/peer", "ask", &address.to_string()]).code;
+    assert_eq!((asked("host"), asked("bridge"), asked("none")), (0, 1, 1));
+    // Loopback works where there is nothing else.
+    let script = "/peer say 5 alone & while ! /peer ask 127.0.0.1:5 2>/dev/null; do sleep 0.05; done";
+    assert_eq!(node.ok(&["run", "--rm", "--network", "none", "-v", &mount, &image, "sh", "-c", script]), "alone");
     node.finish();
 }
 

@@ -40,7 +40,7 @@ const PACKAGES_IN_VM: &[&str] =
     &["carrack-runtime", "carrack-cgroup", "carrack-oci", "carrack-network", "carrack-monitor", "carrack-tests"];
 
 /// Dynamic programs that tests in the guest use where they find them.
-const PROGRAMS_IN_VM: &[&str] = &["nft", "ip", "unshare", "nsenter", "setsid", "strace"];
+const PROGRAMS_IN_VM: &[&str] = &["nft", "ip", "unshare", "nsenter", "setsid", "setpriv", "strace"];
 
 impl Stage {
     /// In the order in which they run: the quick and telling first.
@@ -156,12 +156,15 @@ fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String
         (programs.carrack_oci.clone(), PathBuf::from("/usr/bin/carrack-oci")),
     ];
     // A crate's tests know the program of their own package by the path at which Cargo built it.
-    let built = workspace.program("carrack-oci", Profile::Dev);
-    if built.exists() {
-        files.push((built.clone(), built));
+    let binaries = test_binaries()?;
+    for program in ["carrack-oci", "carrack-peer"] {
+        let built = workspace.program(program, Profile::Dev);
+        if built.exists() {
+            files.push((built.clone(), built));
+        }
     }
     let mut commands = vec![];
-    for binary in test_binaries()? {
+    for binary in binaries {
         if !has_root_tests(&binary)? {
             continue;
         }

@@ -16,22 +16,19 @@ use crate::failure::{Failure, chain};
 use crate::log::{self, Show};
 use crate::{human, parse, session};
 
-/// Does something to each named container; goes on after a failure and tells at the end how many there were.
+/// Does something to each named container; goes on after a failure, which is told when it happens.
 fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineError>) -> Result<u8, Failure> {
-    let mut count = 0;
+    let mut has_failed = false;
     for name in names {
         match act(name) {
             Ok(said) => println!("{said}"),
             Err(error) => {
                 eprintln!("carrack: {}", chain(&error));
-                count += 1;
+                has_failed = true;
             }
         }
     }
-    match count {
-        0 => Ok(0),
-        count => Err(Failure::Several { count, total: names.len() }),
-    }
+    if has_failed { Err(Failure::Several) } else { Ok(0) }
 }
 
 /// `carrack ps`.

@@ -46,14 +46,9 @@ pub enum Failure {
     /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
-    /// Several objects failed, each told already.
-    #[error("{count} of {total} failed")]
-    Several {
-        /// How many.
-        count: usize,
-        /// Of how many.
-        total: usize,
-    },
+    /// Some of several objects failed, each told already.
+    #[error("not all of them")]
+    Several,
 }
 
 impl Failure {

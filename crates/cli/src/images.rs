@@ -61,7 +61,7 @@ pub fn tag(engine: &Engine, flags: &Tag) -> Result<u8, Failure> {
 /// `carrack rmi`.
 pub fn remove(engine: &Engine, flags: &Rmi) -> Result<u8, Failure> {
     let force = if flags.force { Force::Yes } else { Force::No };
-    let mut count = 0;
+    let mut has_failed = false;
     for name in &flags.images {
         match engine.remove_image(name, RemoveNames::One, force) {
             Ok(removed) => {
@@ -70,14 +70,11 @@ pub fn remove(engine: &Engine, flags: &Rmi) -> Result<u8, Failure> {
             }
             Err(error) => {
                 eprintln!("carrack: {}", chain(&error));
-                count += 1;
+                has_failed = true;
             }
         }
     }
-    match count {
-        0 => Ok(0),
-        count => Err(Failure::Several { count, total: flags.images.len() }),
-    }
+    if has_failed { Err(Failure::Several) } else { Ok(0) }
 }
 
 /// `carrack load`.

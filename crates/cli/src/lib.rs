@@ -45,6 +45,8 @@ pub fn main(serve: Serve) -> ExitCode {
     match dispatch(command_line, serve) {
         Ok(code) => ExitCode::from(code),
         Err(Failure::Interrupted) => ExitCode::from(128 + 2),
+        // Each of them was told when it happened.
+        Err(Failure::Several) => ExitCode::from(1),
         Err(failure) => {
             let _ = writeln!(io::stderr(), "carrack: {}", failure.chain());
             ExitCode::from(failure.exit_code(passes_code_on))

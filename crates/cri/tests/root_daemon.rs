@@ -118,7 +118,8 @@ fn root_a_killed_daemon_loses_nothing() {
 
         let daemon = node.serve();
         let cri = &daemon.cri;
-        assert_eq!(cri.pods().expect("a list").into_iter().map(|pod| pod.id).collect::<Vec<_>>(), [pod.clone()]);
+        let pods: Vec<String> = cri.pods().expect("a list").into_iter().map(|pod| pod.id).collect();
+        assert_eq!(pods, std::slice::from_ref(&pod));
         assert_eq!(cri.pod_status(&pod).expect("its status").state(), v1::PodSandboxState::SandboxReady);
         let after = cri.status(&counter).expect("its status");
         assert_eq!((after.state(), after.started_at), (v1::ContainerState::ContainerRunning, before.started_at));

@@ -5,6 +5,7 @@ mod fixture;
 use carrack_cri_proto::v1;
 use carrack_tests::cri::{Cri, image_spec};
 use carrack_tests::image::{Builder, Packing, busybox_layer};
+use carrack_tests::registry::canned::Fault;
 use fixture::with_daemon;
 use serde_json::json;
 use tonic::Code;
@@ -39,7 +40,7 @@ fn root_an_image_has_one_id_under_all_its_names() {
         assert_eq!((image.uid, image.username.as_str()), (Some(v1::Int64Value { value: 0 }), ""));
         for name in [stage.image.as_str(), &stage.image[7..], &stage.image[7..19], &again] {
             assert_eq!(status(cri, name).as_ref(), Some(&image), "{name}");
-            assert_eq!(list(cri, name), [image.clone()], "{name}");
+            assert_eq!(list(cri, name), std::slice::from_ref(&image), "{name}");
         }
         assert_eq!(status(cri, "no-such-image"), None);
         assert!(list(cri, "no-such-image").is_empty());
@@ -112,5 +113,24 @@ fn root_a_pull_that_fails_says_why() {
         let refused = cri.images(async |mut client| client.pull_image(request).await).expect_err("malformed");
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
         assert!(!refused.message().contains("hunter2") && !stage.daemon.log().contains("hunter2"), "{refused:?}");
+    });
+}
+
+#[test]
+fn root_a_pull_whose_caller_goes_away_is_given_up_and_can_be_repeated() {
+    with_daemon("cancelled-pull", |stage| {
+        let cri = stage.cri();
+        let layer = [busybox_layer(), vec![0; 1024]].concat();
+        let image = Builder::default().layer(Packing::Plain, layer).build();
+        let name = stage.registry.publish("slow", "v1", &image);
+        stage.registry.fault(Fault::Hold { digest: image.layers[0].clone(), after: 1000 });
+        let mut request =
+            tonic::Request::new(v1::PullImageRequest { image: Some(image_spec(&name)), ..Default::default() });
+        request.set_timeout(std::time::Duration::from_secs(2));
+        let given_up = cri.images(async |mut client| client.pull_image(request).await).expect_err("it hangs");
+        assert!(matches!(given_up.code(), Code::DeadlineExceeded | Code::Cancelled), "{given_up:?}");
+        assert_eq!(status(cri, &name), None);
+        stage.registry.release();
+        assert_eq!(cri.pull(&name).expect("nothing is in the way"), image.config);
     });
 }

@@ -479,6 +479,8 @@ impl Engine {
 
     fn attach_to(&self, pod: &PodId, id: &ContainerId, attach: AttachRequest) -> Result<(AttachReader, AttachWriter), EngineError> {
         let link = self.link(pod)?;
+        // A container may be silent for as long as it likes.
+        link.set_deadline(None)?;
         let AttachRequest { stdin, stdout, stderr, lossless } = attach;
         let attached = link.attach(Attach { id: id.clone(), stdin, stdout, stderr, lossless })?;
         Ok((attached.reader, attached.writer))

@@ -32,6 +32,11 @@ impl Engine {
                 found.failures.push(format!("pod {}: {}", pod.id.short(), chain(&error)));
             }
         }
+        // A firewall that was started meanwhile may be in the way, or our rules may be gone.
+        match self.network()?.ensure() {
+            Ok(changes) => changes.iter().for_each(|change| tracing::info!("{change}")),
+            Err(error) => found.failures.push(chain(&error)),
+        }
         // The list of pods was read before; one that is just being made is in the table before it gets an address.
         let network = self.network()?.reconcile(|id| self.pods_table().get(id).is_ok_and(|kept| kept.record.stage != PodStage::Idle));
         if let Err(error) = network {

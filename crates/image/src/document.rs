@@ -221,6 +221,22 @@ pub fn parse_document(bytes: &[u8], announced: Option<&str>) -> Result<Document,
     }
 }
 
+/// What a document that [`parse_document`] took is called: its own word, the one it was announced with, or else OCI's for its kind.
+pub(crate) fn media_type_of(bytes: &[u8], announced: Option<&str>, document: &Document) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Own {
+        media_type: Option<String>,
+    }
+    let own = serde_json::from_slice::<Own>(bytes).ok().and_then(|own| own.media_type);
+    let given = [own.as_deref(), announced].into_iter().flatten().find(|text| is_known(text));
+    let by_kind = match document {
+        Document::Index(_) => OCI_INDEX,
+        Document::Manifest(_) => OCI_MANIFEST,
+    };
+    given.unwrap_or(by_kind).to_owned()
+}
+
 fn is_known(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST | OCI_MANIFEST | DOCKER_MANIFEST)
 }
@@ -365,6 +381,21 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(&text, announced), Err(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_has_a_type_even_if_nobody_said_it() {
+        let silent = manifest_text(OCI_CONFIG, LAYER_TYPES[0], B);
+        let outspoken = format!(r#"{{"schemaVersion":2,"mediaType":"{DOCKER_LIST}","manifests":[]}}"#);
+        for (text, announced, want) in [
+            (&silent, None, OCI_MANIFEST),
+            (&silent, Some(DOCKER_MANIFEST), DOCKER_MANIFEST),
+            (&silent, Some("text/plain"), OCI_MANIFEST),
+            (&outspoken, None, DOCKER_LIST),
+        ] {
+            let document = parse_document(text.as_bytes(), announced).unwrap();
+            assert_eq!(media_type_of(text.as_bytes(), announced, &document), want, "{text}");
         }
     }
 

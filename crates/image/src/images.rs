@@ -128,7 +128,8 @@ impl Images {
     /// Brings an image from its registry, and records it under its tag (if it has one and no digest) and its digest. What is here already is not
     /// fetched again: of an image that has not changed only the digest is asked for.
     ///
-    /// Calls for the same image at the same time are one pull; it ends when the last caller drops its future. Nothing is synced: call
+    /// Calls for the same image at the same time are one pull; it ends when the last caller drops its future. What is whole by then, as after an
+    /// error that a repeat may mend, waits for the repeat until the next [`carrack_store::Store::gc`]. Layers and blobs are not synced: call
     /// [`carrack_store::Store::promote`] in the background when the image has to outlive a power cut. Errors to tell apart by
     /// [`PullError::kind`]: not found, denied, unavailable, data loss, exhausted (disk full).
     pub async fn pull(

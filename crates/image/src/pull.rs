@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::{ImageConfig, parse_config};
-use crate::document::{Document, Manifest, Offer, parse_document};
+use crate::document::{Document, Manifest, Offer, media_type_of, parse_document};
 use crate::layer_fetch::{Brought, LayerPlan, bring, settle};
 use crate::platform::choose;
 use crate::progress::{Fan, PullEvent};
@@ -81,7 +81,7 @@ async fn bring_image(work: Work, source: &Source, errand: &Errand) -> Result<Dig
             resources.extend(blobs.stat(&plan.blob.digest)?.map(|blob| Resource::Blob(blob.digest)));
         }
         for name in names(&image, &top.digest) {
-            let row = record.row(&name, top.digest, top.bytes.len() as u64, top.announced.as_deref(), id);
+            let row = record.row(&name, top.digest, top.bytes.len() as u64, &resolved.media_type, id);
             store.images().put(&row, &resources)?;
         }
         Ok(())
@@ -95,6 +95,8 @@ async fn bring_image(work: Work, source: &Source, errand: &Errand) -> Result<Dig
 struct Resolved {
     /// What the name led to, and what that led to, the manifest last.
     documents: Vec<Fetched>,
+    /// The type of the first of them.
+    media_type: String,
     manifest: Manifest,
     config_bytes: Vec<u8>,
     config: ImageConfig,
@@ -114,11 +116,14 @@ impl Resolved {
 async fn resolve(work: &Work, source: &Source, errand: &Errand) -> Result<Resolved, FetchError> {
     let wanted = errand.platform.clone().unwrap_or_else(Platform::host);
     let mut documents = vec![source.top(work, &errand.image, &wanted).await?];
+    let mut media_type = None;
     loop {
         let current = &documents[documents.len() - 1];
         let digest = current.digest;
         let parsed = parse_document(&current.bytes, current.announced.as_deref())
             .map_err(|source| FetchError::Document { digest, source })?;
+        let media_type =
+            media_type.get_or_insert_with(|| media_type_of(&current.bytes, current.announced.as_deref(), &parsed));
         let offers = match parsed {
             Document::Index(offers) => offers,
             Document::Manifest(manifest) => {
@@ -133,7 +138,8 @@ async fn resolve(work: &Work, source: &Source, errand: &Errand) -> Result<Resolv
                         got: Box::new(config.platform),
                     });
                 }
-                return Ok(Resolved { documents, manifest, config_bytes, config });
+                let media_type = media_type.clone();
+                return Ok(Resolved { documents, media_type, manifest, config_bytes, config });
             }
         };
         if documents.len() == DEEPEST_INDEX {

@@ -90,14 +90,14 @@ impl Record {
         name: &ImageRef,
         top: Digest,
         top_size_bytes: u64,
-        media_type: Option<&str>,
+        media_type: &str,
         id: Digest,
     ) -> ImageRecord {
         ImageRecord {
             name: name.to_string(),
             manifest: top,
             manifest_size_bytes: top_size_bytes,
-            media_type: media_type.unwrap_or_default().to_owned(),
+            media_type: media_type.to_owned(),
             config: id,
             record: serde_json::to_string(self).expect("texts and numbers have a JSON form"),
             created: Timestamp::now(),

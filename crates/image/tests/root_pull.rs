@@ -298,6 +298,21 @@ async fn root_many_callers_share_one_pull_in_one_process_and_over_processes() {
     assert!(registry.server.count("HEAD", "/manifests/") <= 2, "{:?}", registry.server.asked());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn root_after_a_fault_of_the_registry_whole_layers_are_not_fetched_again() {
+    let (image, home) = (two_layers(), TempDir::new());
+    let registry = FakeRegistry::with("1", &image);
+    let store = open(&home.0);
+    registry.set_blob(&app(), Reply::status(503));
+    let error = images(&store).pull(&registry.name("1"), anonymous(), Arc::new(())).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let base_digest = digest(&base()).to_string();
+    assert_eq!(registry.server.count("GET", &base_digest), 1);
+    registry.set_blob(&app(), Reply::ok(app()));
+    images(&store).pull(&registry.name("1"), anonymous(), Arc::new(())).await.unwrap();
+    assert_eq!(registry.server.count("GET", &base_digest), 1);
+}
+
 /// A registry whose last layer stops half-way until it is told to go on.
 fn stalling() -> (FakeImage, FakeRegistry) {
     let image = two_layers();

@@ -533,3 +533,45 @@ async fn one_connection_serves_several_requests() {
     // The first one asked for TLS.
     assert_eq!((server.asked().len(), server.connections()), (5, 2));
 }
+
+/// Not a test of its own: what the next one starts with a helper on its path.
+#[tokio::test]
+async fn child_with_a_credential_helper() {
+    let (Ok(config), Ok(port)) = (std::env::var("CARRACK_TEST_CONFIG"), std::env::var("CARRACK_TEST_PORT")) else {
+        return;
+    };
+    let settings = Settings { docker_config: Some(config.into()), ..settings() };
+    let repository = repository_with(settings, "localhost", port.parse().unwrap(), CredentialSource::DockerConfig);
+    repository.manifest(&tag()).await.unwrap();
+}
+
+#[test]
+fn a_credential_helper_is_run_with_the_registrys_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = std::env::temp_dir().join(format!("carrack-registry-helper-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let server = Server::start(|asked| match asked.header("authorization") {
+        Some("Basic bWU6aHVudGVyMg==") => manifest(),
+        _ => Reply::status(401).with("WWW-Authenticate", "Basic"),
+    });
+    let host = format!("localhost:{}", server.port());
+    let script = format!(
+        "#!/bin/sh\nread server || [ \"$server\" ]\n[ \"$1 $server\" = \"get {host}\" ] || exit 1\n\
+         echo '{{\"ServerURL\":\"{host}\",\"Username\":\"me\",\"Secret\":\"hunter2\"}}'\n"
+    );
+    let helper = directory.join("docker-credential-carrack-test");
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(directory.join("config.json"), r#"{"credsStore":"carrack-test"}"#).unwrap();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_with_a_credential_helper"])
+        .env("PATH", path)
+        .env("CARRACK_TEST_CONFIG", directory.join("config.json"))
+        .env("CARRACK_TEST_PORT", server.port().to_string())
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(server.count("GET", "/manifests/1"), 2);
+}

@@ -580,7 +580,7 @@ fn open_root(source: &RootSource) -> Result<RootHandle, StepError> {
     }
 }
 
-/// Layers one by one where the kernel takes them so (Linux 6.5), else all in one value if it is short enough, else by the old call, inside.
+/// Layers one by one where the kernel takes them so, else all in one value if it is short enough, else by the old call, inside.
 fn open_overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<RootHandle, StepError> {
     let failed = || format!("mount an overlay of {} layers below {}", lowers.len(), upper.display());
     let open = |path: &Path| {
@@ -592,29 +592,43 @@ fn open_overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<RootHan
     let names: Vec<_> = layers.iter().map(|layer| carrack_rooted::path_of(layer).display().to_string()).collect();
     let (upper, work) = (open(upper)?, open(work)?);
     let [upper_name, work_name] = [&upper, &work].map(|one| carrack_rooted::path_of(one).display().to_string());
-    let together = names.join(":");
-    let file_system = FileSystem::open("overlay").doing(failed)?;
-    file_system.set("source", "overlay").doing(failed)?;
-    let one_by_one = names.iter().try_for_each(|name| file_system.set("lowerdir+", name));
-    let file_system = match one_by_one {
-        Ok(()) => file_system,
-        Err(_) if together.len() <= MAX_VALUE_BYTES => {
-            let file_system = FileSystem::open("overlay").doing(failed)?;
-            file_system.set("source", "overlay").doing(failed)?;
-            file_system.set("lowerdir", &together).doing(failed)?;
-            file_system
-        }
-        Err(_) => {
-            let data =
-                vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
-            let place = open(&lowers[0])?;
-            let layers = layers.into_iter().chain([upper, work]).collect();
-            return Ok(RootHandle::OverlayByPath { data, place, layers });
-        }
+    let mount = |key: &str, lowers: &[String]| {
+        let file_system = FileSystem::open("overlay")?;
+        file_system.set("source", "overlay")?;
+        lowers.iter().try_for_each(|name| file_system.set(key, name))?;
+        file_system.set("upperdir", &upper_name)?;
+        file_system.set("workdir", &work_name)?;
+        file_system.mount(0)
     };
-    file_system.set("upperdir", &upper_name).doing(failed)?;
-    file_system.set("workdir", &work_name).doing(failed)?;
-    Ok(RootHandle::Mount(file_system.mount(0).doing(failed)?))
+    let error = match mount(ONE_LAYER, &names) {
+        Ok(mount) => return Ok(RootHandle::Mount(mount)),
+        Err(error) => error,
+    };
+    // Asked only after a failure: where layers go one by one, the question would be a system call for nothing.
+    if takes_layers_one_by_one(&names) {
+        return Err(error).doing(failed);
+    }
+    let together = names.join(":");
+    if together.len() <= MAX_VALUE_BYTES {
+        return mount("lowerdir", &[together]).doing(failed).map(RootHandle::Mount);
+    }
+    let data = vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
+    let place = open(&lowers[0])?;
+    let layers = layers.into_iter().chain([upper, work]).collect();
+    Ok(RootHandle::OverlayByPath { data, place, layers })
+}
+
+/// The parameter of overlayfs that adds one lower layer below those before it.
+const ONE_LAYER: &str = "lowerdir+";
+
+/// Whether [`ONE_LAYER`] means something to this kernel.
+///
+/// Kernels before 6.5 only collect an overlay's parameters and read them when it is made: those swallow any name here. Those
+/// soon after them read each at once, and refuse this one.
+fn takes_layers_one_by_one(names: &[String]) -> bool {
+    let Ok(file_system) = FileSystem::open("overlay") else { return false };
+    names.first().is_some_and(|name| file_system.set(ONE_LAYER, name).is_ok())
+        && file_system.set("carrack-knows-no-such-parameter", "1").is_err()
 }
 
 fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {

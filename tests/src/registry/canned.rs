@@ -18,11 +18,11 @@ pub enum Fault {
         /// The blob.
         digest: String,
     },
-    /// The connection ends after some bytes of the blob, every time.
+    /// The registry has only the beginning of the blob.
     Truncate {
         /// The blob.
         digest: String,
-        /// How many bytes are sent of what was asked.
+        /// How many bytes it has.
         after: usize,
     },
     /// The connection ends after some bytes, the first time only: a client that resumes gets the rest.
@@ -184,6 +184,9 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
         let middle = content.len() / 2;
         content[middle] ^= 1;
     }
+    if let Some(length) = stored_length(shared, digest) {
+        content.truncate(length);
+    }
     let total = content.len();
     let from = request
         .headers
@@ -191,7 +194,10 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
         .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let mut response =
         Response::new(200, content).header("Content-Type", "application/octet-stream").header("Accept-Ranges", "bytes");
-    if let Some(from) = from.filter(|from| *from < total) {
+    if from.is_some_and(|from| from >= total) {
+        return Some(Response::new(416, "").header("Content-Range", format!("bytes */{total}")));
+    }
+    if let Some(from) = from {
         response.status = 206;
         response.body.drain(..from);
         response = response.header("Content-Range", format!("bytes {from}-{}/{total}", total - 1));
@@ -228,14 +234,21 @@ fn stop_after(shared: &Shared, digest: &str) -> Option<(usize, bool)> {
         Fault::Corrupt { .. } | Fault::Status { .. } => false,
     })?;
     match state.faults[position].clone() {
-        Fault::Truncate { after, .. } => Some((after, false)),
         Fault::Hold { after, .. } => Some((after, true)),
         Fault::BreakOnce { after, .. } => {
             state.faults.remove(position);
             Some((after, false))
         }
-        Fault::Corrupt { .. } | Fault::Status { .. } => None,
+        Fault::Truncate { .. } | Fault::Corrupt { .. } | Fault::Status { .. } => None,
     }
+}
+
+/// How much of a blob a registry with [`Fault::Truncate`] has.
+fn stored_length(shared: &Shared, digest: &str) -> Option<usize> {
+    shared.state().faults.iter().find_map(|fault| match fault {
+        Fault::Truncate { digest: one, after } if one == digest => Some(*after),
+        _ => None,
+    })
 }
 
 fn wait_for_release(shared: &Shared, digest: &str) {

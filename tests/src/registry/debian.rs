@@ -49,7 +49,7 @@ impl DebianRegistry {
             server.realm(),
             TokenServer::SERVICE,
             TokenServer::ISSUER,
-            server.certificate().display(),
+            server.authority().display(),
         );
         Self::start(node, &auth, None)
     }

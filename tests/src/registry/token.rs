@@ -51,8 +51,8 @@ impl TokenServer {
     }
 
     /// What the registry must trust.
-    pub fn certificate(&self) -> PathBuf {
-        self.certificate.certificate.clone()
+    pub fn authority(&self) -> PathBuf {
+        self.certificate.authority.clone()
     }
 
     /// The requests so far: path and query.
