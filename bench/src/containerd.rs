@@ -25,7 +25,8 @@ impl Containerd {
         fs::write(networks.join("10-bench.conflist"), network(place)).expect("the benchmark's directory is writable");
         let socket = place.join("containerd.sock");
         let config = place.join("config.toml");
-        fs::write(&config, configuration(place, &socket, &networks, pause)).expect("the benchmark's directory is writable");
+        fs::write(&config, configuration(place, &socket, &networks, pause))
+            .expect("the benchmark's directory is writable");
         let running = start(Command::new("containerd").arg("--config").arg(&config).stdin(Stdio::null()));
         let mut daemon = Self { socket, running: Some(running) };
         daemon.wait();

@@ -17,7 +17,15 @@ use crate::measure::{Contender, Sample, race};
 use crate::table::{self, Target};
 
 /// What is timed, in the order of a pod's life.
-const STAGES: &[&str] = &["pod plus container", "RunPodSandbox", "CreateContainer", "StartContainer", "ExecSync", "StopContainer", "removal of the pod"];
+const STAGES: &[&str] = &[
+    "pod plus container",
+    "RunPodSandbox",
+    "CreateContainer",
+    "StartContainer",
+    "ExecSync",
+    "StopContainer",
+    "removal of the pod",
+];
 
 const ROUNDS: usize = 20;
 
@@ -26,12 +34,16 @@ pub fn run_suite() {
     let place = Place::new("bench-cri");
     let registry = CannedRegistry::serve(TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
     let image = registry.publish("bench/busybox", "latest", &image::busybox());
-    let pause = Builder::default().set("Cmd", serde_json::json!(["sleep", "1000000"])).layer(Packing::Gzip, image::busybox_layer()).build();
+    let pause = Builder::default()
+        .set("Cmd", serde_json::json!(["sleep", "1000000"]))
+        .layer(Packing::Gzip, image::busybox_layer())
+        .build();
     let pause = registry.publish("bench/pause", "latest", &pause);
 
     let mut carrack = Carrack::new(&place.directory("carrack"));
     let mut servers = vec![("carrack", Server::new(&carrack.serve(), &image, &place))];
-    let containerd = programs::is_installed("containerd").then(|| Containerd::start(&place.directory("containerd"), &pause));
+    let containerd =
+        programs::is_installed("containerd").then(|| Containerd::start(&place.directory("containerd"), &pause));
     match &containerd {
         Some(containerd) => servers.push(("containerd", Server::new(&containerd.socket, &image, &place))),
         None => println!("containerd is not installed: left out"),
@@ -81,7 +93,8 @@ impl Server {
     fn live(&self, round: usize) -> Vec<(&'static str, Duration)> {
         let pod_config = pod_config(&format!("bench-{round}"), &self.logs);
         let container = container_config("sleeper", &self.image, &["sleep", "100000"]);
-        let [pod, created, started, exec, stopped, removed] = [STAGES[1], STAGES[2], STAGES[3], STAGES[4], STAGES[5], STAGES[6]];
+        let [pod, created, started, exec, stopped, removed] =
+            [STAGES[1], STAGES[2], STAGES[3], STAGES[4], STAGES[5], STAGES[6]];
         let begin = Instant::now();
         let mut life = vec![];
         let (id, took) = time(|| self.cri.run_pod(&pod_config));

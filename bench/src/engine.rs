@@ -29,9 +29,12 @@ pub fn run_suite() {
     let podman = Podman::new(&place, &image);
 
     for (title, ours, theirs) in [("with a network", "bridge", "podman"), ("without a network", "none", "none")] {
-        let mut contenders = vec![Contender::program("carrack", |_| carrack.command(&["run", "--rm", "--network", ours, &image, "true"]))];
+        let mut contenders = vec![Contender::program("carrack", |_| {
+            carrack.command(&["run", "--rm", "--network", ours, &image, "true"])
+        })];
         if let Some(podman) = &podman {
-            contenders.push(Contender::program("podman", move |_| podman.run(&["--rm", "--network", theirs], &["true"])));
+            contenders
+                .push(Contender::program("podman", move |_| podman.run(&["--rm", "--network", theirs], &["true"])));
         }
         race(&mut contenders, 30, 5, Duration::ZERO);
         table::print(&format!("run --rm IMAGE true, {title}, image there, back to back"), &contenders, TARGETS);

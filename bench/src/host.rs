@@ -12,7 +12,8 @@ const UNIFIED: &str = "/sys/fs/cgroup/unified";
 /// beside one which has controllers.
 pub fn prepare() {
     unshare(Namespaces::MOUNT).expect("benchmarks are run as root");
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("our own mount namespace is ours");
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .expect("our own mount namespace is ours");
     let controllers = fs::read_to_string(Path::new(UNIFIED).join("cgroup.controllers")).unwrap_or_default();
     if !controllers.trim().is_empty() {
         println!("hybrid cgroups: {UNIFIED} is hidden from all contenders, since crun refuses to run beside it");

@@ -19,7 +19,12 @@ use std::process::ExitCode;
 
 type Suite = (&'static str, fn());
 
-const SUITES: &[Suite] = &[("runtime", runtime::run_suite), ("engine", engine::run_suite), ("cri", cri::run_suite), ("pull", pull::run_suite)];
+const SUITES: &[Suite] = &[
+    ("runtime", runtime::run_suite),
+    ("engine", engine::run_suite),
+    ("cri", cri::run_suite),
+    ("pull", pull::run_suite),
+];
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

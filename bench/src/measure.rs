@@ -94,7 +94,11 @@ pub fn time_program(command: &mut Command) -> Sample {
 pub fn count_system_calls(command: &Command, place: &Path) -> u64 {
     let report = place.join("strace");
     let mut traced = Command::new("strace");
-    traced.args(["-f", "-c", "-qq", "-U", "calls", "-o"]).arg(&report).arg(command.get_program()).args(command.get_args());
+    traced
+        .args(["-f", "-c", "-qq", "-U", "calls", "-o"])
+        .arg(&report)
+        .arg(command.get_program())
+        .args(command.get_args());
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
             traced.env(name, value);

@@ -25,7 +25,11 @@ pub fn run_suite() {
     let registry = CannedRegistry::serve(TcpListener::bind("127.0.0.1:0").expect("loopback has free ports"));
     println!("\nmaking the two images");
     let one = registry.publish("bench/one-layer", "1", &image(&[51_000]));
-    let eleven = registry.publish("bench/eleven-layers", "1", &image(&[18_000, 12_000, 9_000, 8_000, 6_000, 5_000, 4_000, 3_000, 2_000, 1_000, 500]));
+    let eleven = registry.publish(
+        "bench/eleven-layers",
+        "1",
+        &image(&[18_000, 12_000, 9_000, 8_000, 6_000, 5_000, 4_000, 3_000, 2_000, 1_000, 500]),
+    );
     for (title, reference) in [("one layer with 51,000 files", &one), ("eleven layers with 68,500 files", &eleven)] {
         let mut contenders = vec![Contender::work("carrack", |_| pull_with_carrack(&place, reference))];
         if programs::is_installed("containerd") {
@@ -74,7 +78,10 @@ impl Disk {
     fn mount(place: &Place) -> Self {
         let disk = Self { at: place.directory("disk"), file: place.join("disk.img") };
         run(Command::new("truncate").args(["--size", "8G"]).arg(&disk.file)).ok();
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&disk.file)).ok();
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(&disk.file))
+        .ok();
         run(Command::new("mount").args(["-o", "loop"]).arg(&disk.file).arg(&disk.at)).ok();
         disk
     }
@@ -101,13 +108,22 @@ fn unmount(at: &Path) {
 /// An image with a layer for each number of files.
 fn image(layers: &[u32]) -> Image {
     let mut noise = Noise(1);
-    layers.iter().enumerate().fold(Builder::default(), |builder, (index, files)| builder.layer(Packing::Gzip, layer(&mut noise, index, *files))).build()
+    layers
+        .iter()
+        .enumerate()
+        .fold(Builder::default(), |builder, (index, files)| {
+            builder.layer(Packing::Gzip, layer(&mut noise, index, *files))
+        })
+        .build()
 }
 
 /// Files as a distribution has them: ten to a directory, most of them small, 12 kB on average, and text that packs to less than
 /// a half.
 fn layer(noise: &mut Noise, index: usize, files: u32) -> Vec<u8> {
-    const WORDS: &[&str] = &["anchor", "ballast", "capstan", "davit", "export", "fo'c'sle", "gunwale", "hawser", "include", "jib", "keel", "return"];
+    const WORDS: &[&str] = &[
+        "anchor", "ballast", "capstan", "davit", "export", "fo'c'sle", "gunwale", "hawser", "include", "jib", "keel",
+        "return",
+    ];
     let mut tar = Tarball::default();
     tar.directory(&format!("layer{index}"), 0o755);
     for number in 0..files {

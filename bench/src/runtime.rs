@@ -13,8 +13,11 @@ use serde_json::Value;
 use crate::measure::{Contender, count_system_calls, race};
 use crate::table::{self, Target};
 
-const TARGETS: &[Target] =
-    &[Target { peer: "crun", at_most: 0.5 }, Target { peer: "runc", at_most: 0.2 }, Target { peer: "floor", at_most: 1.6 }];
+const TARGETS: &[Target] = &[
+    Target { peer: "crun", at_most: 0.5 },
+    Target { peer: "runc", at_most: 0.2 },
+    Target { peer: "floor", at_most: 1.6 },
+];
 
 /// Pause, runs, runs in one turn, and how it is called.
 const CADENCES: &[(Duration, usize, usize, &str)] =
@@ -77,7 +80,12 @@ fn commands<'a>(place: &'a Place, bundle: &'a Path) -> Vec<(&'static str, MakeCo
 
 fn run_command(program: &Path, state: &Path, bundle: &Path, suffix: &str) -> Command {
     let mut command = Command::new(program);
-    command.arg("--root").arg(state).args(["run", "--bundle"]).arg(bundle).arg(format!("bench-{}-{suffix}", std::process::id()));
+    command
+        .arg("--root")
+        .arg(state)
+        .args(["run", "--bundle"])
+        .arg(bundle)
+        .arg(format!("bench-{}-{suffix}", std::process::id()));
     command
 }
 

@@ -12,7 +12,8 @@ use tonic::transport::{Channel, Endpoint};
 
 /// A connection to a CRI server.
 pub struct Cri {
-    runtime: Runtime,
+    /// Drives the connection; without it the connection is closed.
+    runtime: Option<Runtime>,
     channel: Channel,
 }
 
@@ -34,10 +35,19 @@ impl Cri {
             Endpoint::from_shared(format!("unix://{}", socket.display())).map_err(|error| error.to_string())?;
         let endpoint = endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(120));
         let channel = runtime.block_on(endpoint.connect()).map_err(|error| format!("{error:?}"))?;
-        let cri = Self { runtime, channel };
+        let cri = Self { runtime: Some(runtime), channel };
         cri.runtime(async |mut client| client.version(proto::VersionRequest { version: "0.1.0".into() }).await)
             .map_err(|status| status.to_string())?;
         Ok(cri)
+    }
+
+    /// Ends the connection. A server which is asked to end waits for its clients, for a while.
+    pub fn close(&mut self) {
+        self.runtime = None;
+    }
+
+    fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("nothing is called after close()").block_on(call)
     }
 
     /// Calls the RuntimeService.
@@ -46,7 +56,7 @@ impl Cri {
         call: impl AsyncFnOnce(RuntimeServiceClient<Channel>) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Status> {
         let client = RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
-        self.runtime.block_on(call(client)).map(tonic::Response::into_inner)
+        self.wait(call(client)).map(tonic::Response::into_inner)
     }
 
     /// Calls the ImageService.
@@ -55,7 +65,7 @@ impl Cri {
         call: impl AsyncFnOnce(ImageServiceClient<Channel>) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, Status> {
         let client = ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
-        self.runtime.block_on(call(client)).map(tonic::Response::into_inner)
+        self.wait(call(client)).map(tonic::Response::into_inner)
     }
 
     /// Pulls, and returns the image's reference.
@@ -177,7 +187,13 @@ pub fn pod_config(name: &str, log_directory: &Path) -> proto::PodSandboxConfig {
         hostname: name.into(),
         log_directory: log_directory.to_string_lossy().into_owned(),
         labels: [("app".to_owned(), name.to_owned())].into(),
-        linux: Some(proto::LinuxPodSandboxConfig::default()),
+        linux: Some(proto::LinuxPodSandboxConfig {
+            security_context: Some(proto::LinuxSandboxSecurityContext {
+                namespace_options: Some(namespaces()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -189,7 +205,23 @@ pub fn container_config(name: &str, image: &str, command: &[&str]) -> proto::Con
         image: Some(image_spec(image)),
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         log_path: format!("{name}.log"),
-        linux: Some(proto::LinuxContainerConfig::default()),
+        linux: Some(proto::LinuxContainerConfig {
+            security_context: Some(proto::LinuxContainerSecurityContext {
+                namespace_options: Some(namespaces()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// What the kubelet asks for where a pod says nothing: network and IPC are the pod's, processes the container's own.
+fn namespaces() -> proto::NamespaceOption {
+    proto::NamespaceOption {
+        network: proto::NamespaceMode::Pod.into(),
+        ipc: proto::NamespaceMode::Pod.into(),
+        pid: proto::NamespaceMode::Container.into(),
         ..Default::default()
     }
 }

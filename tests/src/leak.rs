@@ -12,8 +12,16 @@ use crate::programs::is_installed;
 
 /// Directories of the engine that are empty when there is no pod and no container.
 const EMPTY_WITHOUT_PODS: &[&str] = &[
-    "run/pods", "run/oci", "run/network/leases", "run/network/attached", "run/network/attaching", "run/network/ports", "root/containers",
-    "root/ingest", "root/layers/active", "root/layers/trash",
+    "run/pods",
+    "run/oci",
+    "run/network/leases",
+    "run/network/attached",
+    "run/network/attaching",
+    "run/network/ports",
+    "root/containers",
+    "root/ingest",
+    "root/layers/active",
+    "root/layers/trash",
 ];
 
 /// Everything in `node` that a host on which nothing runs would not have.
@@ -93,7 +101,8 @@ fn interfaces(holder: u32) -> Vec<String> {
 /// The bridge of an engine: `carrack0`, or for directories that are not the default `ck` and eight hexadecimal digits.
 fn is_bridge(name: &str) -> bool {
     let digits = name.strip_prefix("ck");
-    name == "carrack0" || digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name == "carrack0"
+        || digits.is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Elements of sets and maps. The rules are static; what belongs to a pod is an element.

@@ -202,13 +202,15 @@ impl Node {
 
     /// The IPv4 address of a container's pod.
     pub fn address(&self, container: &str) -> String {
-        self.inspect(container)["NetworkSettings"]["IPAddress"].as_str().expect("a container on the bridge has an address").to_owned()
+        self.inspect(container)["NetworkSettings"]["IPAddress"]
+            .as_str()
+            .expect("a container on the bridge has an address")
+            .to_owned()
     }
 
     /// The pid, as this host's processes see it, of a container's first process.
     pub fn process_of(&self, container: &str) -> u32 {
-        let inside =
-            self.inspect(container)["State"]["Pid"].as_u64().expect("a running container has a process");
+        let inside = self.inspect(container)["State"]["Pid"].as_u64().expect("a running container has a process");
         self.pid_outside(u32::try_from(inside).expect("a pid is small"))
     }
 
@@ -353,6 +355,7 @@ impl Daemon<'_> {
     /// SIGTERM; it must end with success.
     pub fn stop(mut self) {
         let running = self.running.take().expect("taken only at the end");
+        self.cri.close();
         self.node.signal_inside(&running, Signal::TERM);
         running.finish(Duration::from_secs(30)).ok();
     }

@@ -23,9 +23,18 @@ struct Facts {
     same_as: PathBuf,
 }
 
+/// What is not compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Except<'a> {
+    /// Paths that are left out with all below them.
+    pub paths: &'a [&'a str],
+    /// Paths whose time of change may differ.
+    pub times: &'a [&'a str],
+}
+
 /// Every difference of `ours` from `theirs`, one line each; at most a hundred.
-pub fn compare(ours: &Path, theirs: &Path) -> Vec<String> {
-    let (mine, other) = (gather(ours), gather(theirs));
+pub fn compare(ours: &Path, theirs: &Path, except: &Except<'_>) -> Vec<String> {
+    let (mine, other) = (gather(ours, except), gather(theirs, except));
     let mut differences = vec![];
     for (path, facts) in &mine {
         match other.get(path) {
@@ -53,25 +62,37 @@ pub fn compare(ours: &Path, theirs: &Path) -> Vec<String> {
 
 /// How many files, directories and links are below `root`.
 pub fn count(root: &Path) -> usize {
-    gather(root).len()
+    gather(root, &Except::default()).len()
 }
 
-fn gather(root: &Path) -> BTreeMap<PathBuf, Facts> {
+fn gather(root: &Path, except: &Except<'_>) -> BTreeMap<PathBuf, Facts> {
     let mut paths = vec![];
-    walk(root, Path::new(""), &mut paths);
+    walk(root, Path::new(""), except, &mut paths);
     paths.sort();
     let mut first: HashMap<u64, PathBuf> = HashMap::new();
-    paths.into_iter().map(|path| (path.clone(), facts(root, path, &mut first))).collect()
+    paths
+        .into_iter()
+        .map(|path| {
+            let mut facts = facts(root, path.clone(), &mut first);
+            if except.times.iter().any(|one| path == Path::new(one)) {
+                facts.modified = (0, 0);
+            }
+            (path, facts)
+        })
+        .collect()
 }
 
-fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) {
+fn walk(root: &Path, below: &Path, except: &Except<'_>, found: &mut Vec<PathBuf>) {
     let directory = root.join(below);
     for entry in fs::read_dir(&directory).unwrap_or_else(|error| panic!("list {}: {error}", directory.display())) {
         let entry = entry.expect("a directory that was opened can be read");
         let path = below.join(entry.file_name());
+        if except.paths.iter().any(|one| path == Path::new(one)) {
+            continue;
+        }
         found.push(path.clone());
         if entry.file_type().expect("an entry has a type").is_dir() {
-            walk(root, &path, found);
+            walk(root, &path, except, found);
         }
     }
 }
@@ -171,7 +192,7 @@ mod tests {
                 File::open(place.join(side).join(name)).unwrap().set_modified(time).unwrap();
             }
         }
-        let found = compare(&place.join("a"), &place.join("b"));
+        let found = compare(&place.join("a"), &place.join("b"), &Except::default());
         let about: Vec<&str> = found.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(about, ["content", "mode", "other"], "{found:#?}");
     }

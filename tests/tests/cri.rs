@@ -76,7 +76,7 @@ fn root_a_pod_with_two_containers_from_image_to_removal() {
     let status = cri.status(&first).unwrap();
     assert_eq!(status.state(), proto::ContainerState::ContainerRunning);
     assert_eq!(
-        (status.image_ref.as_str(), status.log_path.as_str()),
+        (status.image_id.as_str(), status.log_path.as_str()),
         (reference.as_str(), &*log_file.to_string_lossy())
     );
     assert!(status.started_at >= status.created_at && status.created_at > 1_600_000_000_000_000_000);

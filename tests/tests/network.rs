@@ -186,7 +186,9 @@ fn root_the_other_network_modes_are_the_hosts_and_nothing() {
         }
     });
     let mount = format!("{PEER}:/peer:ro");
-    let asked = |mode: &str| node.run(&["run", "--rm", "--network", mode, "-v", &mount, &image, "/peer", "ask", &address.to_string()]).code;
+    let asked = |mode: &str| {
+        node.run(&["run", "--rm", "--network", mode, "-v", &mount, &image, "/peer", "ask", &address.to_string()]).code
+    };
     assert_eq!((asked("host"), asked("bridge"), asked("none")), (0, 1, 1));
     // Loopback works where there is nothing else.
     let script = "/peer say 5 alone & while ! /peer ask 127.0.0.1:5 2>/dev/null; do sleep 0.05; done";

@@ -10,8 +10,8 @@ use carrack_sys::rustix::process::Signal;
 use carrack_tests::command::{DEADLINE, run, run_with_input, start};
 use carrack_tests::node::with_busybox;
 use carrack_tests::pty::Terminal;
-use carrack_tests::{programs, skip};
 use carrack_tests::wait::wait_until;
+use carrack_tests::{programs, skip};
 
 #[test]
 fn root_run_pulls_prints_and_passes_the_exit_code() {
@@ -321,7 +321,10 @@ fn root_a_user_who_is_not_root_is_told_why_not() {
     let copy = node.place().join("carrack");
     fs::copy(programs::carrack(), &copy).unwrap();
     let mut command = node.inside("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy).args(["run", "--rm", &image, "true"]);
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["run", "--rm", &image, "true"]);
     let ran = start(command.stdin(Stdio::null())).finish(DEADLINE);
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("root"), "{ran}");

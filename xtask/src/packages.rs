@@ -8,6 +8,7 @@ use crate::process::{find_program, output_of, run_here};
 /// What the tests use: the peers whose behaviour is compared, registries, image tools, and the virtual machine.
 pub const FOR_TESTS: &[&str] = &[
     "apache2-utils",   // htpasswd, for a registry with passwords
+    "apparmor",        // apparmor_parser, for a profile in the virtual machine
     "attr",            // getfattr
     "buildah",         // makes images
     "busybox-static",  // the smallest useful image

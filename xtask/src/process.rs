@@ -84,7 +84,7 @@ pub fn run_bounded(command: &mut Command, limit: Duration, show: Show) -> Result
 
 /// Runs a program which must succeed, and returns what it wrote to standard output.
 pub fn output_of(command: &mut Command) -> Result<String, Failure> {
-    let name = format!("{command:?}");
+    let name = words_of(command);
     let output = command.stdin(Stdio::null()).output().map_err(Failure::because(format!("start {name}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -95,9 +95,15 @@ pub fn output_of(command: &mut Command) -> Result<String, Failure> {
 
 /// Runs a program on this terminal; it must succeed.
 pub fn run_here(command: &mut Command) -> Result<(), Failure> {
-    let name = format!("{command:?}");
+    let name = words_of(command);
     let status = command.status().map_err(Failure::because(format!("start {name}")))?;
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{name} ended with {status}"))) }
+}
+
+/// A command as it would be typed; its environment and directory are left out.
+fn words_of(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Where `program` is on the search path.

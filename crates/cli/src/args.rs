@@ -8,7 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Carrack: one engine for containers, images and pods.
 #[derive(Debug, Parser)]
-#[command(name = "carrack", version, disable_help_subcommand = true, after_help = "\
+#[command(
+    name = "carrack",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
 Examples:
   carrack run -it --rm alpine sh          a shell in a new container
   carrack run -d --name web -p 8080:80 nginx
@@ -16,7 +20,8 @@ Examples:
   carrack exec -it web sh                 another process in it
   carrack serve                           the daemon for the kubelet (CRI)
 
-`carrack COMMAND --help` tells more of each command.")]
+`carrack COMMAND --help` tells more of each command."
+)]
 pub struct CommandLine {
     /// Directory for images, containers and volumes [env CARRACK_ROOT; default /var/lib/carrack]
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
@@ -97,13 +102,16 @@ pub enum Command {
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
-#[command(trailing_var_arg = true, after_help = "\
+#[command(
+    trailing_var_arg = true,
+    after_help = "\
 Examples:
   carrack run --rm alpine echo hello
   carrack run -it --rm -v \"$PWD:/src\" -w /src debian bash
   carrack run -d --name web -p 8080:80 --memory 256m --cpus 0.5 --restart on-failure:3 nginx
 
-The exit code is the command's; 125 if Carrack failed, 126 if the command cannot be executed, 127 if it is not found.")]
+The exit code is the command's; 125 if Carrack failed, 126 if the command cannot be executed, 127 if it is not found."
+)]
 pub struct Run {
     /// Keep standard input open
     #[arg(short, long)]
@@ -218,12 +226,15 @@ pub struct Logs {
 
 /// Flags of `exec`.
 #[derive(Debug, Args)]
-#[command(trailing_var_arg = true, after_help = "\
+#[command(
+    trailing_var_arg = true,
+    after_help = "\
 Examples:
   carrack exec web cat /etc/hosts
   carrack exec -it web sh
 
-The exit code is the command's; 125 if Carrack failed, 126 if the command cannot be executed, 127 if it is not found.")]
+The exit code is the command's; 125 if Carrack failed, 126 if the command cannot be executed, 127 if it is not found."
+)]
 pub struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
@@ -310,7 +321,9 @@ pub struct Inspect {
 
 /// Flags of `pull`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  carrack pull alpine\n  carrack pull --platform linux/arm64 quay.io/prometheus/busybox:latest")]
+#[command(
+    after_help = "Examples:\n  carrack pull alpine\n  carrack pull --platform linux/arm64 quay.io/prometheus/busybox:latest"
+)]
 pub struct Pull {
     /// Print the image's id only
     #[arg(short, long)]
@@ -367,7 +380,9 @@ pub struct Formatted {
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  carrack serve --socket /run/carrack/carrack.sock\n  crictl --runtime-endpoint unix:///run/carrack/carrack.sock info")]
+#[command(
+    after_help = "Example:\n  carrack serve --socket /run/carrack/carrack.sock\n  crictl --runtime-endpoint unix:///run/carrack/carrack.sock info"
+)]
 pub struct Serve {
     /// The socket [default: carrack.sock in the run directory]
     #[arg(long, value_name = "PATH")]

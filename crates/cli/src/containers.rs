@@ -108,7 +108,9 @@ pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
     };
     let tail = match flags.tail.as_deref() {
         None | Some("all") => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::usage(format!("invalid --tail {text:?}: want a number or all")))?),
+        Some(text) => {
+            Some(text.parse().map_err(|_| Failure::usage(format!("invalid --tail {text:?}: want a number or all")))?)
+        }
     };
     let show = Show { tail, timestamps: flags.timestamps };
     let failed = || Failure::io(format!("read the log {}", path.display()));
@@ -156,8 +158,7 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
         let signals = session::queue_signals().map_err(failed())?;
         let mut running = engine.exec(&id, request, ExecStdio::Terminal).map_err(Failure::start)?;
         let console = running.take_console().ok_or_else(|| Failure::usage("the monitor gave no terminal"))?;
-        let exit = session::run_exec_terminal(running, console, signals, flags.interactive)?;
-        return Ok(exit.map_or(0, |exit| exit.code() as u8));
+        return session::run_exec_terminal(running, console, signals, flags.interactive);
     }
     let pipes = session::pipes().map_err(failed())?;
     let running = engine.exec(&id, request, ExecStdio::Files(pipes.theirs)).map_err(Failure::start)?;

@@ -75,7 +75,14 @@ mod tests {
 
     #[test]
     fn three_digits_are_enough() {
-        for (number, want) in [(0, "0B"), (999, "999B"), (1000, "1.00kB"), (5_430_000, "5.43MB"), (99_960_000, "100MB"), (1 << 40, "1.10TB")] {
+        for (number, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (5_430_000, "5.43MB"),
+            (99_960_000, "100MB"),
+            (1 << 40, "1.10TB"),
+        ] {
             assert_eq!(bytes(number), want);
         }
     }
@@ -87,7 +94,9 @@ mod tests {
 
     #[test]
     fn spans_have_one_unit() {
-        for (seconds, want) in [(0, "less than a second"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (200_000, "2 days")] {
+        for (seconds, want) in
+            [(0, "less than a second"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (200_000, "2 days")]
+        {
             assert_eq!(span(Duration::from_secs(seconds)), want);
         }
     }

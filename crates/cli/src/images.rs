@@ -40,7 +40,9 @@ pub fn list(engine: &Engine, flags: &Images) -> Result<u8, Failure> {
                 );
                 continue;
             }
-            let age = image.created.map_or("unknown".into(), |time| format!("{} ago", human::span(Timestamp::now().since(time))));
+            let age = image
+                .created
+                .map_or("unknown".into(), |time| format!("{} ago", human::span(Timestamp::now().since(time))));
             rows.push(vec![repository, tag, id(image), age, human::bytes(image.unpacked_bytes)]);
         }
     }

@@ -82,11 +82,14 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
         ));
     }
     let directory = |given: Option<PathBuf>, variable: &str, default: &str| {
-        given.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)).unwrap_or(default.into())
+        given
+            .or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from))
+            .unwrap_or(default.into())
     };
     let root = directory(command_line.root, "CARRACK_ROOT", EngineConfig::DEFAULT_ROOT);
     let run = directory(command_line.run, "CARRACK_RUN", EngineConfig::DEFAULT_RUN);
-    let absolute = |path: PathBuf| std::path::absolute(&path).map_err(Failure::io(format!("resolve {}", path.display())));
+    let absolute =
+        |path: PathBuf| std::path::absolute(&path).map_err(Failure::io(format!("resolve {}", path.display())));
     let config = EngineConfig::new(absolute(root)?, absolute(run)?).map_err(Failure::io("find the own program"))?;
     let engine = Arc::new(Engine::open(config)?);
     match command_line.command {

@@ -57,7 +57,13 @@ pub fn print(path: &Path, show: Show, out: &mut impl Write, err: &mut impl Write
     print_from(file, start, show.timestamps, out, err)
 }
 
-fn print_from(mut file: File, start: u64, timestamps: bool, out: &mut impl Write, err: &mut impl Write) -> io::Result<u64> {
+fn print_from(
+    mut file: File,
+    start: u64,
+    timestamps: bool,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<u64> {
     file.seek(SeekFrom::Start(start))?;
     let mut position = start;
     let mut reader = BufReader::with_capacity(64 << 10, file);

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
-use carrack_engine::{RestartPolicy, signal_number};
 use carrack_engine::request::{MountRequest, MountSource, NetworkMode, PortMapping, Propagation, Protocol};
+use carrack_engine::{RestartPolicy, signal_number};
 
 /// A flag's value makes no sense.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,7 +84,8 @@ pub fn restart(value: &str) -> Result<RestartPolicy, ValueError> {
 
 /// `[[IP:]HOST:]PORT[/PROTOCOL]`, where both ports may be ranges of one length.
 pub fn publish(value: &str) -> Result<Vec<PortMapping>, ValueError> {
-    let bad = || error("--publish", value, "want [[IP:]HOST:]PORT[/tcp|udp|sctp], like 8080:80 or 127.0.0.1:5353:53/udp");
+    let bad =
+        || error("--publish", value, "want [[IP:]HOST:]PORT[/tcp|udp|sctp], like 8080:80 or 127.0.0.1:5353:53/udp");
     let (rest, protocol) = match value.rsplit_once('/') {
         None => (value, Protocol::Tcp),
         Some((rest, "tcp")) => (rest, Protocol::Tcp),
@@ -197,7 +198,9 @@ mod tests {
 
     #[test]
     fn sizes_have_suffixes_and_bad_ones_are_refused() {
-        for (text, want) in [("1", 1), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2Gb", 2 << 30), ("4KiB", 4096), ("7b", 7)] {
+        for (text, want) in
+            [("1", 1), ("512m", 512 << 20), ("1.5g", 3 << 29), ("2Gb", 2 << 30), ("4KiB", 4096), ("7b", 7)]
+        {
             assert_eq!(bytes("--memory", text), Ok(want), "{text}");
         }
         for bad in ["", "m", "-1", "1x", "nan", "inf", "1e400", "0"] {

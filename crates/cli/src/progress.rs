@@ -74,8 +74,10 @@ impl Bars {
     }
 
     fn bar(&self, prefix: String, size: u64) -> ProgressBar {
-        let style = ProgressStyle::with_template("{prefix:12} {bar:30} {decimal_bytes:>10}/{decimal_total_bytes:<10} {decimal_bytes_per_sec:>12} {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(
+            "{prefix:12} {bar:30} {decimal_bytes:>10}/{decimal_total_bytes:<10} {decimal_bytes_per_sec:>12} {msg}",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = self.all.add(ProgressBar::new(size).with_style(style));
         bar.set_prefix(prefix);
         bar

@@ -64,10 +64,7 @@ fn parse_platform(text: &str) -> Result<Platform, Failure> {
 }
 
 fn fetch(engine: &Engine, name: &ImageRef, platform: Option<&str>, quiet: bool) -> Result<Image, Failure> {
-    let options = PullOptions {
-        platform: platform.map(parse_platform).transpose()?,
-        ..PullOptions::default()
-    };
+    let options = PullOptions { platform: platform.map(parse_platform).transpose()?, ..PullOptions::default() };
     let progress: Arc<dyn carrack_image::Progress> = match (quiet, io::stderr().is_terminal()) {
         (true, _) => Arc::new(()),
         (false, true) => Arc::new(Bars::new()),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use carrack_engine::request::{CapabilityRequest, ContainerRequest, PodRequest, ResourceRequest, SecurityRequest, UserRequest};
+use carrack_engine::request::{
+    CapabilityRequest, ContainerRequest, PodRequest, ResourceRequest, SecurityRequest, UserRequest,
+};
 use carrack_engine::{AttachRequest, Engine, RestartPolicy};
 use carrack_words::{ContainerId, Digest};
 
@@ -15,10 +17,11 @@ use crate::{parse, pull, session};
 /// Runs a container as the flags say and returns the exit code.
 pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
     check(&flags)?;
-    // Before any thread is started: threads inherit the signal mask.
-    let signals = if flags.detach { None } else { Some(session::queue_signals().map_err(Failure::io("receive signals"))?) };
     let (pod, mut container) = plan(&flags)?;
     container.image = pull::find_or_pull(engine, &flags.image, flags.platform.as_deref())?;
+    // After the pull, which Ctrl-C shall end; before any further thread is started, since threads inherit the signal mask.
+    let signals =
+        if flags.detach { None } else { Some(session::queue_signals().map_err(Failure::io("receive signals"))?) };
     let id = engine.create_single(pod, container)?;
     match signals {
         None => detached(engine, &id),
@@ -31,7 +34,9 @@ fn check(flags: &Run) -> Result<(), Failure> {
         return Err(Failure::usage("the input is not a terminal: leave -t away, or run this in a terminal"));
     }
     if flags.rm && flags.restart.as_deref().is_some_and(|policy| policy != "no") {
-        return Err(Failure::usage("--rm and --restart exclude each other: a container that is removed cannot start again"));
+        return Err(Failure::usage(
+            "--rm and --restart exclude each other: a container that is removed cannot start again",
+        ));
     }
     Ok(())
 }
@@ -124,7 +129,8 @@ fn foreground(
 ) -> Result<u8, Failure> {
     let attach = AttachRequest { stdin: flags.interactive, stdout: true, stderr: true, lossless: true };
     let streams = started(engine, id, engine.start_attached(id, attach))?;
-    let ended = session::run(engine, id, streams, signals, flags.tty, flags.interactive).map_err(Failure::io("attach"))?;
+    let ended =
+        session::run(engine, id, streams, signals, flags.tty, flags.interactive).map_err(Failure::io("attach"))?;
     match ended {
         session::Ended::Exited(record) => {
             if flags.rm {

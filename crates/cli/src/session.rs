@@ -2,11 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread;
 
-use carrack_engine::{AttachReader, AttachWriter, ClientError, Engine, EngineError, ExecSession, ExitRecord, Size, Stream, StreamFrame};
+use carrack_engine::{
+    AttachReader, AttachWriter, ClientError, Engine, EngineError, ExecSession, ExitRecord, Size, Stream, StreamFrame,
+};
 use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::{ContainerId, Exit};
@@ -65,12 +67,14 @@ pub fn run(
     }
     {
         let (writer, engine, id) = (Arc::clone(&writer), Arc::clone(engine), id.clone());
-        thread::spawn(move || forward_signals(&signals, |signal| match signal {
-            SIGWINCH if terminal => send_size(&writer),
-            SIGWINCH => {}
-            // A container that is just ending cannot take it; there is nobody to tell.
-            other => drop(engine.signal_container(&id, other as u8)),
-        }));
+        thread::spawn(move || {
+            forward_signals(&signals, |signal| match signal {
+                SIGWINCH if terminal => send_size(&writer),
+                SIGWINCH => {}
+                // A container that is just ending cannot take it; there is nobody to tell.
+                other => drop(engine.signal_container(&id, other as u8)),
+            })
+        });
     }
     thread::spawn(move || {
         let _ = ended.send(pump_output(&mut reader));
@@ -206,8 +210,13 @@ fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) {
     }
 }
 
-/// Runs an exec with a terminal to its end, or until the detach keys are typed (`None`).
-pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: SignalQueue, stdin: bool) -> Result<Option<Exit>, Failure> {
+/// Runs an exec with a terminal to its end, or until the detach keys or a signal end this; the exit code.
+pub fn run_exec_terminal(
+    session: ExecSession,
+    console: OwnedFd,
+    signals: SignalQueue,
+    stdin: bool,
+) -> Result<u8, Failure> {
     use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
     let raw = match stdin && terminal::is_terminal(io::stdin()) {
         true => Some(RawMode::enter().map_err(Failure::io("use the terminal"))?),
@@ -224,30 +233,49 @@ pub fn run_exec_terminal(session: ExecSession, console: OwnedFd, signals: Signal
         }
     };
     resize();
-    thread::spawn(move || forward_signals(&signals, |signal| if signal == SIGWINCH { resize() }));
     let (done, wait) = mpsc::channel();
+    thread::spawn({
+        let done = done.clone();
+        move || {
+            forward_signals(&signals, |signal| match signal {
+                SIGWINCH => resize(),
+                // What would end this program ends it, and with it the command.
+                1 | 2 | 3 | 15 => drop(done.send(Outcome::Signalled(signal))),
+                _ => {}
+            })
+        }
+    });
     if stdin {
         let (console, done, is_raw) = (Arc::clone(&console), done.clone(), raw.is_some());
         thread::spawn(move || {
             if type_into(&console, is_raw) {
-                let _ = done.send(None);
+                let _ = done.send(Outcome::Detached);
             }
         });
     }
     let (ended, end) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
     let output = console.try_clone().map_err(Failure::io("use the terminal"))?;
-    let output = thread::spawn({
-        move || copy_until_end(output, &ended, &mut io::stdout())
-    });
+    let output = thread::spawn(move || copy_until_end(output, &ended, &mut io::stdout()));
     thread::spawn(move || {
         let exit = session.wait();
         drop(end);
         let _ = output.join();
-        let _ = done.send(Some(exit));
+        let _ = done.send(Outcome::Exited(exit));
     });
-    let outcome = wait.recv().ok().flatten().transpose();
+    let outcome = wait.recv().unwrap_or(Outcome::Exited(Err(ClientError::Ended)));
     drop(raw);
-    Ok(outcome.map_err(EngineError::from)?)
+    match outcome {
+        Outcome::Exited(exit) => Ok(exit.map_err(EngineError::from)?.code() as u8),
+        Outcome::Detached => Ok(0),
+        Outcome::Signalled(signal) => Ok(128 + signal as u8),
+    }
+}
+
+/// How an exec with a terminal ended.
+enum Outcome {
+    Exited(Result<Exit, ClientError>),
+    Detached,
+    Signalled(i32),
 }
 
 fn pipe_failed(errno: carrack_sys::rustix::io::Errno) -> Failure {

@@ -17,8 +17,13 @@ use crate::human;
 pub fn version(flags: &Formatted) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match flags.format {
-        Format::Json => println!("{}", json!({ "Version": version, "CriVersion": "v1", "OciRuntimeSpec": "1.3.0", "Arch": std::env::consts::ARCH })),
-        Format::Table => println!("carrack {version}\nCRI v1, OCI runtime specification 1.3.0, {}", std::env::consts::ARCH),
+        Format::Json => println!(
+            "{}",
+            json!({ "Version": version, "CriVersion": "v1", "OciRuntimeSpec": "1.3.0", "Arch": std::env::consts::ARCH })
+        ),
+        Format::Table => {
+            println!("carrack {version}\nCRI v1, OCI runtime specification 1.3.0, {}", std::env::consts::ARCH)
+        }
     }
     Ok(0)
 }

@@ -40,6 +40,11 @@ impl EngineConfig {
         self.run.join("pods").join(pod.as_str())
     }
 
+    /// Where the files are that a pod's containers may write: on disk, since what is in the run directory takes the host's memory.
+    pub(crate) fn files_dir(&self, pod: &carrack_words::PodId) -> PathBuf {
+        self.root.join("pods").join(pod.as_str())
+    }
+
     pub(crate) fn container_dir(&self, id: &carrack_words::ContainerId) -> PathBuf {
         self.root.join("containers").join(id.as_str())
     }
@@ -58,8 +63,9 @@ fn cgroup_parent(run: &Path) -> String {
         return "/carrack".into();
     }
     // FNV-1a: only has to tell run directories apart.
-    let hash = run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash =
+        run.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     format!("/carrack-{:08x}", hash as u32)
 }

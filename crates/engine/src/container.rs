@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use carrack_image::Image;
 use carrack_monitor::client::{AttachReader, AttachWriter, Client, ClientError};
+use carrack_monitor_proto::RestartPolicy;
 use carrack_monitor_proto::{
-    Attach, ContainerPhase, ContainerState, Create, ExitRecord, LogFormat, LogTarget, PodState, Request, Response, Rootfs, Signal,
-    SignalScope,
+    Attach, ContainerPhase, ContainerState, Create, ExitRecord, LogFormat, LogTarget, PodState, Request, Response,
+    Rootfs, Signal, SignalScope,
 };
 use carrack_oci_config::LinuxDevice;
 use carrack_rooted::Root;
@@ -20,7 +21,7 @@ use carrack_words::{ContainerId, ImageQuery, Kind, PodId, Timestamp};
 use crate::engine::{Engine, create_private_dir, replace_file};
 use crate::error::{EngineError, chain};
 use crate::facts::{device_at, host_devices};
-use crate::link::{call_patiently, is_absent};
+use crate::link::{ANSWER_TIMEOUT, call_patiently, is_absent};
 use crate::names;
 use crate::pod::{check_pod, has_labels, hostname, remove_tree, shares_shm};
 use crate::record::{ContainerRecord, PodRecord, PodStage, StartFailure};
@@ -29,7 +30,9 @@ use crate::request::{
 };
 use crate::rootfs::view;
 use crate::signal::signal_number;
-use crate::spec::{HostFacts, ImageProcess, PreparedMount, PreparedSource, SpecInput, plan_args, plan_resources, plan_spec};
+use crate::spec::{
+    HostFacts, ImageProcess, PreparedMount, PreparedSource, SpecInput, plan_args, plan_resources, plan_spec,
+};
 use crate::table::Kept;
 use crate::user::Accounts;
 use crate::view::{ContainerView, Ended, MountView, Phase};
@@ -73,6 +76,8 @@ const SIGTERM: u8 = 15;
 const START_FAILED: i32 = 128;
 /// The exit code shown where nobody saw the end.
 const UNSEEN: i32 = 255;
+/// More volumes than any image needs.
+const MAX_IMAGE_VOLUMES: usize = 128;
 /// How many made-up names are tried.
 const NAME_ATTEMPTS: u32 = 20;
 
@@ -82,7 +87,11 @@ impl Engine {
         let _lock = self.lock_pod(pod)?;
         let sandbox = self.pods_table().get(pod)?.record;
         if sandbox.stage != PodStage::Ready || sandbox.boot_id != self.boot_id {
-            return Err(EngineError::State { what: "pod", name: pod.to_string(), state: "is not ready: it was stopped".into() });
+            return Err(EngineError::State {
+                what: "pod",
+                name: pod.to_string(),
+                state: "is not ready: it was stopped".into(),
+            });
         }
         let name = request.name.clone().unwrap_or_default();
         let unique = format!("{pod}/{name}/{}", request.attempt);
@@ -93,6 +102,7 @@ impl Engine {
             return Ok(id);
         }
         let id = names::container_id();
+        let _making = self.store.locks().acquire("container", id.as_str(), std::time::Instant::now())?;
         let kept = self
             .plan_container(&sandbox, id.clone(), request, name)
             .and_then(|record| Ok(self.containers_table().insert(&record, Some(&unique)).map(drop)?));
@@ -108,6 +118,8 @@ impl Engine {
         }
         let id = names::container_id();
         let pod_id = PodId::new(id.as_str()).expect("both kinds of id have the same rule");
+        // Recovery passes over what is being made.
+        let _lock = self.lock_pod(&pod_id)?;
         let pod_record = self.insert_pod(pod_id.clone(), pod, None)?.record;
         let made = self.insert_single(&pod_record, request);
         if made.is_err() {
@@ -161,7 +173,10 @@ impl Engine {
         let Ok(id) = ContainerId::new(id) else { return false };
         let Ok(kept) = self.containers_table().get(&id) else { return false };
         let record = kept.record;
-        record.request.auto_remove && record.started_in_boot.is_none() && record.start_error.is_none() && !is_alive(record.maker)
+        record.request.auto_remove
+            && record.started_in_boot.is_none()
+            && record.start_error.is_none()
+            && !is_alive(record.maker)
     }
 
     /// Everything that can be known before the start. The image's layers are held for the container from here on.
@@ -204,7 +219,10 @@ impl Engine {
             mounts,
             anonymous_volumes,
             log_path,
-            stop_signal: request.stop_signal.or_else(|| signal_number(defaults.stop_signal.as_deref()?)).unwrap_or(SIGTERM),
+            stop_signal: request
+                .stop_signal
+                .or_else(|| signal_number(defaults.stop_signal.as_deref()?))
+                .unwrap_or(SIGTERM),
             started_in_boot: None,
             start_error: None,
             stopped: false,
@@ -214,12 +232,21 @@ impl Engine {
     }
 
     /// Where each mount comes from. Volumes get their names here and their directories at the start.
-    fn plan_mounts(&self, request: &ContainerRequest, image: &[String]) -> Result<(Vec<MountView>, Vec<String>), EngineError> {
+    fn plan_mounts(
+        &self,
+        request: &ContainerRequest,
+        image: &[String],
+    ) -> Result<(Vec<MountView>, Vec<String>), EngineError> {
         let mut anonymous = Vec::new();
         let mut views = Vec::new();
         for mount in &request.mounts {
             let (host_path, volume) = match &mount.source {
-                MountSource::Bind { path, .. } => (Some(path.clone()), None),
+                MountSource::Bind { path, create } => {
+                    if !create {
+                        fs::metadata(path).map_err(EngineError::io("find the mount source", path))?;
+                    }
+                    (Some(path.clone()), None)
+                }
                 MountSource::Volume { name } => {
                     carrack_volume::Volumes::check_name(name)?;
                     (None, Some(name.clone()))
@@ -239,11 +266,16 @@ impl Engine {
                 propagation: mount.propagation,
             });
         }
+        if image.len() > MAX_IMAGE_VOLUMES {
+            let message = format!("the image wants {} volumes: at most {MAX_IMAGE_VOLUMES} are made", image.len());
+            return Err(EngineError::Invalid { message });
+        }
         for path in image {
             // Class 2: only a clean absolute path becomes a mount point (CVE-2022-23648); it is resolved inside the container anyway.
             let path = Path::new(path);
             let plain = |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir);
-            let is_usable = path.is_absolute() && path != Path::new("/") && path.components().all(plain);
+            let is_ours = ["/proc", "/sys", "/dev"].iter().any(|own| path.starts_with(own));
+            let is_usable = path.is_absolute() && !is_ours && path != Path::new("/") && path.components().all(plain);
             if !is_usable || views.iter().any(|view| view.destination == path) {
                 continue;
             }
@@ -266,7 +298,11 @@ impl Engine {
     }
 
     /// Starts a container with a client attached from its first byte on.
-    pub fn start_attached(&self, id: &ContainerId, attach: AttachRequest) -> Result<(AttachReader, AttachWriter), EngineError> {
+    pub fn start_attached(
+        &self,
+        id: &ContainerId,
+        attach: AttachRequest,
+    ) -> Result<(AttachReader, AttachWriter), EngineError> {
         let streams = self.start(id, Some(attach))?;
         streams.ok_or_else(|| EngineError::State {
             what: "container",
@@ -275,7 +311,11 @@ impl Engine {
         })
     }
 
-    fn start(&self, id: &ContainerId, attach: Option<AttachRequest>) -> Result<Option<(AttachReader, AttachWriter)>, EngineError> {
+    fn start(
+        &self,
+        id: &ContainerId,
+        attach: Option<AttachRequest>,
+    ) -> Result<Option<(AttachReader, AttachWriter)>, EngineError> {
         let pod = self.containers_table().get(id)?.record.pod;
         let _lock = self.lock_pod(&pod)?;
         let mut kept = self.containers_table().get(id)?;
@@ -309,16 +349,20 @@ impl Engine {
             self.release_pod(pod)?;
             self.make_pod(pod)?;
         } else if pod.record.stage != PodStage::Ready {
-            return Err(EngineError::State { what: "pod", name: pod.record.id.to_string(), state: "is not ready".into() });
+            return Err(EngineError::State {
+                what: "pod",
+                name: pod.record.id.to_string(),
+                state: "is not ready".into(),
+            });
         }
-        // Written before the effects: after a crash it is known that there may be some.
+        let create = self.write_bundle(&pod.record, &kept.record)?;
+        let mut link = self.link(&pod.record.id)?;
+        // Written before the container's own effects: after a crash it is known that there may be some.
         kept.record.started_in_boot = Some(self.boot_id.clone());
         kept.record.start_error = None;
         kept.record.stopped = false;
         self.containers_table().update(kept)?;
-        let create = self.write_bundle(&pod.record, &kept.record)?;
         let id = &kept.record.id;
-        let mut link = self.link(&pod.record.id)?;
         call(&mut link, id, &Request::Create(Box::new(create)))?;
         let streams = attach.map(|attach| self.attach_to(&pod.record.id, id, attach)).transpose()?;
         call(&mut link, id, &Request::Start { id: id.clone() })?;
@@ -346,8 +390,11 @@ impl Engine {
         let directory = self.config.container_dir(&record.id);
         let upper = directory.join("upper");
         let stack = self.present_stack(record)?;
+        // What overlayfs keeps for itself; a volatile mount that a crash ended has marked it as unusable.
+        let work = directory.join("work");
+        remove_tree(&work)?;
+        create_private_dir(&work)?;
         if !upper.exists() {
-            create_private_dir(&directory.join("work"))?;
             create_private_dir(&upper)?;
             // It becomes the container's root: everybody in it must be able to enter.
             fs::set_permissions(&upper, std::os::unix::fs::PermissionsExt::from_mode(0o755))
@@ -361,8 +408,8 @@ impl Engine {
             false => self.facts().clone(),
         };
         let parent = pod.request.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent);
-        let files = self.config.pod_dir(&pod.id);
-        let shm = shares_shm(&pod.request).then(|| files.join("shm"));
+        let files = self.config.files_dir(&pod.id);
+        let shm = shares_shm(&pod.request).then(|| self.config.pod_dir(&pod.id).join("shm"));
         let spec = plan_spec(SpecInput {
             pod: &pod.request,
             request: &record.request,
@@ -382,13 +429,15 @@ impl Engine {
         replace_file(&directory.join("config.json"), &text)?;
         let exit_file = directory.join("exit.json");
         match fs::remove_file(&exit_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::io("remove", exit_file)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EngineError::io("remove", exit_file)(error));
+            }
             _ => {}
         }
         Ok(Create {
             id: record.id.clone(),
             bundle: directory.clone(),
-            rootfs: Rootfs::Overlay { lowers: stack.lowers, upper, work: directory.join("work") },
+            rootfs: Rootfs::Overlay { lowers: stack.lowers, upper, work, volatile: is_ephemeral(record) },
             join: self.target_namespaces(record)?,
             no_new_keyring: false,
             log: record.log_path.clone().map(|path| LogTarget { path, format: LogFormat::Cri }),
@@ -477,7 +526,12 @@ impl Engine {
         }
     }
 
-    fn attach_to(&self, pod: &PodId, id: &ContainerId, attach: AttachRequest) -> Result<(AttachReader, AttachWriter), EngineError> {
+    fn attach_to(
+        &self,
+        pod: &PodId,
+        id: &ContainerId,
+        attach: AttachRequest,
+    ) -> Result<(AttachReader, AttachWriter), EngineError> {
         let link = self.link(pod)?;
         // A container may be silent for as long as it likes.
         link.set_deadline(None)?;
@@ -489,18 +543,29 @@ impl Engine {
     /// Stops a container: its stop signal now, SIGKILL after the timeout (`None`: the container's own, else ten seconds). Success if it
     /// does not run.
     pub fn stop_container(&self, id: &ContainerId, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let pod = self.containers_table().get(id)?.record.pod;
+        {
+            // Waits out a start that is under way.
+            let _lock = self.lock_pod(&pod)?;
+            self.note_stop(id)?;
+        }
         let record = self.containers_table().get(id)?.record;
-        self.note_stop(id)?;
         match self.observe(&record)? {
-            Phase::Created | Phase::Exited(_) => return Ok(()),
+            Phase::Created if record.started_in_boot.is_none() => return Ok(()),
+            Phase::Exited(_) => return Ok(()),
             Phase::Unknown => return self.end_orphan(id),
-            Phase::Running { .. } | Phase::Restarting { .. } => {}
+            Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
         }
         let timeout = timeout.or(record.request.stop_timeout).unwrap_or(STOP_TIMEOUT);
         let signal = Signal::try_from(i32::from(record.stop_signal))
             .map_err(|error| EngineError::Invalid { message: error.to_string() })?;
         let request = Request::Stop { id: id.clone(), signal, timeout };
-        match self.link(&record.pod).and_then(|mut link| call_patiently(&mut link, &request)) {
+        let asked = self.link(&record.pod).and_then(|mut link| {
+            // SIGKILL may not end a process that waits for a dead disk.
+            link.set_deadline(Some(timeout.saturating_add(ANSWER_TIMEOUT)))?;
+            link.call(&request)
+        });
+        match asked {
             Ok(Response::Exited(_)) => Ok(()),
             Ok(other) => Err(ClientError::other_answer(&other).into()),
             // It was the last one of its pod, and the monitor is gone with it.
@@ -573,6 +638,11 @@ impl Engine {
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
             other => other?.record,
         };
+        // It may have been started before we got the lock.
+        if options.force == Force::No && !matches!(self.observe(&record)?, Phase::Created | Phase::Exited(_)) {
+            let state = "has just been started: stop it first, or force its removal".to_owned();
+            return Err(EngineError::State { what: "container", name: record.name, state });
+        }
         if record.sandboxed {
             match self.link(&record.pod) {
                 Ok(mut link) => drop(link.call(&Request::Remove { id: id.clone() })?),
@@ -581,8 +651,11 @@ impl Engine {
             }
             return self.forget_container(&record, options.volumes || record.sandboxed);
         }
-        let mut pod = self.pods_table().get(&record.pod)?;
-        self.release_pod(&mut pod)?;
+        match self.pods_table().get(&record.pod) {
+            Ok(mut pod) => self.release_pod(&mut pod)?,
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         self.forget_container(&record, options.volumes || record.request.auto_remove)?;
         self.pods_table().delete(&record.pod)
     }
@@ -654,8 +727,8 @@ impl Engine {
     pub fn container(&self, id: &ContainerId) -> Result<ContainerView, EngineError> {
         let record = self.containers_table().get(id)?.record;
         let pod = self.pods_table().get(&record.pod)?.record;
-        let state = self.pod_state(&record.pod)?;
-        Ok(self.view_container(record, &pod, state.as_ref()))
+        let told = self.pod_state(&record.pod)?.into();
+        Ok(self.view_container(record, &pod, &told))
     }
 
     /// All containers that pass the filter, the newest first.
@@ -670,7 +743,7 @@ impl Engine {
         let mut pods = std::collections::BTreeMap::new();
         let mut views = Vec::new();
         for record in records.into_iter().filter(passes) {
-            let (pod, state) = match pods.entry(record.pod.clone()) {
+            let (pod, told) = match pods.entry(record.pod.clone()) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => match self.pods_table().get(entry.key()) {
                     // Removed since the list was read.
@@ -678,19 +751,19 @@ impl Engine {
                     other => {
                         let pod = other?.record;
                         // A monitor that does not answer must not hide all other containers.
-                        let state = self.pod_state(&record.pod).unwrap_or(None);
-                        entry.insert((pod, state))
+                        let told = self.pod_state(&record.pod).map_or(Told::Silent, Told::from);
+                        entry.insert((pod, told))
                     }
                 },
             };
-            views.push(self.view_container(record, pod, state.as_ref()));
+            views.push(self.view_container(record, pod, told));
         }
         views.sort_by_key(|view| std::cmp::Reverse(view.created_at));
         Ok(views)
     }
 
-    fn view_container(&self, record: ContainerRecord, pod: &PodRecord, state: Option<&PodState>) -> ContainerView {
-        let (phase, restart_count) = self.observe_in(&record, state);
+    fn view_container(&self, record: ContainerRecord, pod: &PodRecord, told: &Told) -> ContainerView {
+        let (phase, restart_count) = self.observe_in(&record, told);
         let mounts = record.mounts.iter().map(|mount| self.with_host_path(mount)).collect();
         ContainerView {
             phase,
@@ -720,32 +793,40 @@ impl Engine {
 
     /// Where a container is in its life.
     pub(crate) fn observe(&self, record: &ContainerRecord) -> Result<Phase, EngineError> {
-        let state = match &record.started_in_boot {
-            Some(boot) if *boot == self.boot_id => self.pod_state(&record.pod)?,
-            _ => None,
+        let told = match &record.started_in_boot {
+            Some(boot) if *boot == self.boot_id => Told::from(self.pod_state(&record.pod)?),
+            _ => Told::NoMonitor,
         };
-        Ok(self.observe_in(record, state.as_ref()).0)
+        Ok(self.observe_in(record, &told).0)
     }
 
-    fn observe_in(&self, record: &ContainerRecord, state: Option<&PodState>) -> (Phase, u32) {
+    fn observe_in(&self, record: &ContainerRecord, told: &Told) -> (Phase, u32) {
         if let Some(failure) = &record.start_error {
             return (Phase::Exited(unseen(START_FAILED, failure.at, Some(failure.message.clone()))), 0);
         }
         let Some(boot) = &record.started_in_boot else { return (Phase::Created, 0) };
-        let of_monitor = state.and_then(|state| state.containers.iter().find(|container| container.id == record.id));
-        if let Some(container) = of_monitor {
-            return (phase_of(container), container.restart_count);
+        match told {
+            Told::Silent => return (Phase::Unknown, 0),
+            Told::State(state) => {
+                if let Some(container) = state.containers.iter().find(|container| container.id == record.id) {
+                    return (phase_of(container), container.restart_count);
+                }
+            }
+            Told::NoMonitor => {}
         }
-        if let Some(exit) = self.exit_record(&record.id) {
+        // A record that announces a restart is an earlier run's.
+        if let Some(exit) = self.exit_record(&record.id).filter(|exit| !exit.will_restart) {
             return (Phase::Exited(ended(&exit)), exit.restart_count);
         }
         if *boot != self.boot_id {
             let message = "the node was rebooted while it ran".to_owned();
             return (Phase::Exited(unseen(UNSEEN, record.created_at, Some(message))), 0);
         }
+        let lost = unseen(UNSEEN, record.created_at, Some("its monitor was killed".to_owned()));
         match carrack_runtime::state(&self.config.runtime_state(), &record.id) {
-            Ok(state) if state.pid > 0 => (Phase::Unknown, 0),
-            _ => (Phase::Exited(unseen(UNSEEN, record.created_at, Some("its monitor was killed".to_owned()))), 0),
+            Ok(state) if state.pid <= 0 => (Phase::Exited(lost), 0),
+            Err(error) if error.kind() == Kind::NotFound => (Phase::Exited(lost), 0),
+            Ok(_) | Err(_) => (Phase::Unknown, 0),
         }
     }
 
@@ -780,6 +861,27 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(EngineError::io("read", path)(error)),
         }
+    }
+}
+
+/// Whether what it writes to its root filesystem is never read again after a power cut: it is removed after its exit, or the kubelet makes it
+/// anew. Then its end need not wait for the disk, as overlayfs otherwise does.
+fn is_ephemeral(record: &ContainerRecord) -> bool {
+    (record.sandboxed || record.request.auto_remove) && record.request.restart == RestartPolicy::No
+}
+
+/// What a pod's monitor said when it was asked.
+enum Told {
+    /// There is none.
+    NoMonitor,
+    /// There is one, and it does not answer.
+    Silent,
+    State(Box<PodState>),
+}
+
+impl From<Option<PodState>> for Told {
+    fn from(state: Option<PodState>) -> Self {
+        state.map_or(Told::NoMonitor, |state| Told::State(Box::new(state)))
     }
 }
 
@@ -818,7 +920,11 @@ fn unseen(code: i32, finished_at: Timestamp, message: Option<String>) -> Ended {
 }
 
 pub(crate) fn not_running(id: &ContainerId, phase: &Phase) -> EngineError {
-    EngineError::State { what: "container", name: id.short().to_owned(), state: format!("is not running: it is {}", phase.name()) }
+    EngineError::State {
+        what: "container",
+        name: id.short().to_owned(),
+        state: format!("is not running: it is {}", phase.name()),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), EngineError> {
@@ -867,7 +973,9 @@ fn prepare_devices(request: &ContainerRequest) -> Result<Vec<(LinuxDevice, Strin
             continue;
         }
         let mut found = 0;
-        for entry in fs::read_dir(&wanted.host_path).map_err(EngineError::io("list devices in", &wanted.host_path))?.flatten() {
+        for entry in
+            fs::read_dir(&wanted.host_path).map_err(EngineError::io("list devices in", &wanted.host_path))?.flatten()
+        {
             if let Some(device) = device_at(&wanted.container_path.join(entry.file_name()), &stat(&entry.path())?) {
                 devices.push((device, wanted.permissions.clone()));
                 found += 1;
@@ -880,7 +988,10 @@ fn prepare_devices(request: &ContainerRequest) -> Result<Vec<(LinuxDevice, Strin
     Ok(devices)
 }
 
-fn seccomp(request: &ContainerRequest, facts: &HostFacts) -> Result<Option<carrack_oci_config::LinuxSeccomp>, EngineError> {
+fn seccomp(
+    request: &ContainerRequest,
+    facts: &HostFacts,
+) -> Result<Option<carrack_oci_config::LinuxSeccomp>, EngineError> {
     match &request.security.seccomp {
         SeccompRequest::Unconfined => Ok(None),
         SeccompRequest::Default => {

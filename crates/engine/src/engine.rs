@@ -37,7 +37,9 @@ pub struct Engine {
 impl Engine {
     /// Opens the engine over its directories, which are made if they are missing. Changes nothing on the host beside that.
     pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
-        for directory in [config.root.join("containers"), config.run.join("pods"), config.runtime_state()] {
+        for directory in
+            [config.root.join("containers"), config.root.join("pods"), config.run.join("pods"), config.runtime_state()]
+        {
             create_private_dir(&directory)?;
         }
         let store = Store::open(&config.root, &config.run)?;
@@ -106,11 +108,8 @@ fn network_config(config: &EngineConfig) -> Result<NetworkConfig, EngineError> {
     // 256 networks of 1022 addresses in 10.116.0.0/14.
     let address = std::net::Ipv4Addr::from(0x0a74_0000 + ((number % 256) << 10));
     let subnet4 = Subnet4::new(address, 22).map_err(invalid)?;
-    let subnet6 = Subnet6::new(
-        [0xfdca, 0x44ac, 0x6b01, (number >> 16) as u16, number as u16, 0, 0, 0].into(),
-        96,
-    )
-    .map_err(invalid)?;
+    let subnet6 = Subnet6::new([0xfdca, 0x44ac, 0x6b01, (number >> 16) as u16, number as u16, 0, 0, 0].into(), 96)
+        .map_err(invalid)?;
     Ok(NetworkConfig {
         bridge: InterfaceName::new(format!("ck{hash}")).map_err(invalid)?,
         subnet4,
@@ -146,7 +145,8 @@ mod tests {
             cgroup_parent: parent.into(),
         };
         assert_eq!(network_config(&config("/carrack")).unwrap(), NetworkConfig::default());
-        let [one, two] = ["/carrack-00000001", "/carrack-ffffffff"].map(|parent| network_config(&config(parent)).unwrap());
+        let [one, two] =
+            ["/carrack-00000001", "/carrack-ffffffff"].map(|parent| network_config(&config(parent)).unwrap());
         assert_eq!(one.subnet4.network().to_string(), "10.116.4.0");
         assert_eq!(two.subnet4.network().to_string(), "10.119.252.0");
         assert_ne!(one.bridge, two.bridge);

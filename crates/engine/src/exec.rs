@@ -10,7 +10,7 @@ use carrack_monitor_proto::{ExecRequest as MonitorExec, Request};
 use carrack_oci_config::{LinuxCapabilities, Process, Spec, User};
 use carrack_rooted::Root;
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
-use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::io::{Errno, ioctl_fionbio, ioctl_fionread};
 use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
 use carrack_words::{ContainerId, ExecId, ProcessId};
 
@@ -42,11 +42,15 @@ impl Engine {
             phase => return Err(not_running(id, &phase)),
         };
         let text = self.resolved_config(id)?.unwrap_or_default();
-        let spec = Spec::from_json(text.as_bytes())
-            .map_err(|source| EngineError::Damaged { what: "container", id: id.to_string(), source })?;
+        let spec = Spec::from_json(text.as_bytes()).map_err(|source| EngineError::Damaged {
+            what: "container",
+            id: id.to_string(),
+            source,
+        })?;
         let process = self.plan_exec(spec.process.unwrap_or_default(), request, init)?;
         let exec_id = ExecId::new(names::random_hex()).expect("hexadecimal digits are legal in ids");
-        let request = Request::Exec(Box::new(MonitorExec { id: id.clone(), exec_id, process, kill_on_disconnect: true }));
+        let request =
+            Request::Exec(Box::new(MonitorExec { id: id.clone(), exec_id, process, kill_on_disconnect: true }));
         let files = match stdio {
             ExecStdio::Files(files) => Vec::from(files),
             ExecStdio::Terminal => Vec::new(),
@@ -110,6 +114,10 @@ impl Engine {
         let pipe_failed = |errno: Errno| EngineError::io("make pipes for", id.as_str())(errno.into());
         let (out, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
         let (err, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(pipe_failed)?;
+        // The program could read its own output back: we must not wait for what is gone.
+        for end in [&out, &err] {
+            ioctl_fionbio(end, true).map_err(pipe_failed)?;
+        }
         let null = File::open("/dev/null").map_err(EngineError::io("open", "/dev/null"))?;
         let session = self.exec(id, request, ExecStdio::Files([null.into(), stdout, stderr]))?;
         let mut streams = [Capture::new(out, cap_bytes), Capture::new(err, cap_bytes)];
@@ -156,18 +164,34 @@ impl Capture {
     fn read(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut bytes = [0; 16 << 10];
-        match file.read(&mut bytes)? {
-            0 => self.file = None,
-            count => {
-                let room = self.cap_bytes - self.kept.len();
+        match file.read(&mut bytes) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+            Ok(0) => self.file = None,
+            Ok(count) => {
+                let room = self.cap_bytes.saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(&bytes[..count.min(room)]);
             }
         }
         Ok(())
     }
+
+    /// Reads what is waiting now, and no more.
+    fn drain(&mut self) -> io::Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let waiting = ioctl_fionread(&file)?;
+        let mut bytes = Vec::new();
+        match file.take(waiting).read_to_end(&mut bytes) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        bytes.truncate(self.cap_bytes.saturating_sub(self.kept.len()));
+        self.kept.append(&mut bytes);
+        Ok(())
+    }
 }
 
-/// Reads both streams until the program has ended and nothing more is waiting; false if the deadline came first. A process that was left
+/// Reads both streams until the program has ended, and then what is still waiting; false if the deadline came first. A process that was left
 /// behind with the pipes open is not waited for.
 fn collect(streams: &mut [Capture; 2], session: &ExecSession, deadline: Option<Instant>) -> io::Result<bool> {
     let was_over = session.has_ended();
@@ -191,11 +215,15 @@ fn collect(streams: &mut [Capture; 2], session: &ExecSession, deadline: Option<I
         };
         let ready: Vec<bool> = set.iter().map(|entry| !entry.revents().is_empty()).collect();
         drop(set);
+        if was_over || ready[0] {
+            // What is in the pipes now is the program's; whoever it left behind may write for ever.
+            for stream in streams.iter_mut() {
+                stream.drain()?;
+            }
+            return Ok(true);
+        }
         for (&index, _) in open.iter().zip(&ready[1..]).filter(|(_, is_ready)| **is_ready) {
             streams[index].read()?;
-        }
-        if (was_over || ready[0]) && !ready[1..].contains(&true) {
-            return Ok(true);
         }
     }
 }

@@ -63,6 +63,12 @@ impl Engine {
         Ok(self.store.holds().set(&holder(container), &image.resources())?)
     }
 
+    /// All containers for which images are kept, also such as were never recorded.
+    pub(crate) fn image_holders(&self) -> Result<Vec<ContainerId>, EngineError> {
+        let holders = self.store.holds().with_prefix(HOLDER)?;
+        Ok(holders.iter().filter_map(|holder| ContainerId::new(holder.strip_prefix(HOLDER)?).ok()).collect())
+    }
+
     pub(crate) fn release_image(&self, container: &ContainerId) -> Result<(), EngineError> {
         Ok(self.store.holds().release(&holder(container))?)
     }
@@ -82,12 +88,14 @@ impl Engine {
     }
 }
 
+const HOLDER: &str = "container:";
+
 fn parse_query(text: &str) -> Result<ImageQuery, EngineError> {
     text.parse().map_err(|error: ImageRefError| EngineError::Invalid { message: error.to_string() })
 }
 
 fn holder(container: &ContainerId) -> String {
-    format!("container:{container}")
+    format!("{HOLDER}{container}")
 }
 
 /// Adds up what is below a directory; what goes away meanwhile does not count.

@@ -9,13 +9,11 @@ use carrack_monitor_proto::{Request, Response};
 use carrack_words::{Exit, ProcessId};
 
 /// A monitor that does not answer a plain request for so long is taken for hung.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects to the monitor of the pod with this run directory; its answers are waited for a bounded time.
 pub(crate) fn connect(directory: &Path) -> Result<Client, ClientError> {
-    let client = Client::connect(directory)?;
-    client.set_deadline(Some(ANSWER_TIMEOUT))?;
-    Ok(client)
+    Client::connect(directory, Some(ANSWER_TIMEOUT))
 }
 
 /// Asks, and waits for the answer as long as it takes.
@@ -26,7 +24,14 @@ pub(crate) fn call_patiently(client: &mut Client, request: &Request) -> Result<R
 
 /// Whether the error says that there is no monitor, or not any more: what it recorded counts.
 pub(crate) fn is_absent(error: &ClientError) -> bool {
-    matches!(error, ClientError::Connect { .. } | ClientError::Ended)
+    match error {
+        ClientError::Ended => true,
+        // Want of handles or memory of our own says nothing about the monitor.
+        ClientError::Connect { source, .. } => {
+            matches!(source.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+        }
+        _ => false,
+    }
 }
 
 /// A program running in a container by [`crate::Engine::exec`]. It is killed when this is dropped before its end.

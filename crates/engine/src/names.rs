@@ -4,14 +4,14 @@ use carrack_sys::rustix::rand::{GetRandomFlags, getrandom};
 use carrack_words::ContainerId;
 
 const ADJECTIVES: &[&str] = &[
-    "able", "brave", "brisk", "calm", "clever", "deft", "eager", "fleet", "gentle", "hardy", "jolly", "keen", "lively", "lucid",
-    "mellow", "merry", "nimble", "noble", "proud", "quiet", "rapid", "sober", "steady", "sturdy", "sunny", "swift", "tidy", "trim",
-    "vivid", "warm", "witty", "zesty",
+    "able", "brave", "brisk", "calm", "clever", "deft", "eager", "fleet", "gentle", "hardy", "jolly", "keen", "lively",
+    "lucid", "mellow", "merry", "nimble", "noble", "proud", "quiet", "rapid", "sober", "steady", "sturdy", "sunny",
+    "swift", "tidy", "trim", "vivid", "warm", "witty", "zesty",
 ];
 const NOUNS: &[&str] = &[
-    "anchor", "barque", "beacon", "bosun", "brig", "buoy", "caravel", "compass", "cutter", "dhow", "ferry", "frigate", "galley",
-    "harbour", "helm", "islet", "jib", "keel", "ketch", "lagoon", "lantern", "mast", "oar", "pennant", "pilot", "rudder", "sail",
-    "schooner", "sextant", "skiff", "sloop", "tide",
+    "anchor", "barque", "beacon", "bosun", "brig", "buoy", "caravel", "compass", "cutter", "dhow", "ferry", "frigate",
+    "galley", "harbour", "helm", "islet", "jib", "keel", "ketch", "lagoon", "lantern", "mast", "oar", "pennant",
+    "pilot", "rudder", "sail", "schooner", "sextant", "skiff", "sloop", "tide",
 ];
 
 fn random<const N: usize>() -> [u8; N] {

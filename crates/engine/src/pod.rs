@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use carrack_monitor::client::{Client, ClientError};
 use carrack_monitor_proto::{
-    ContainerPhase, IpcMode, NetworkMode as MonitorNetwork, POD_CONFIG_FILE, PidMode, PodConfig, PodState, Request, Response,
-    UtsMode,
+    ContainerPhase, IpcMode, NetworkMode as MonitorNetwork, POD_CONFIG_FILE, PidMode, PodConfig, PodState, Request,
+    Response, UtsMode,
 };
 use carrack_network::{
-    AttachRequest, DnsOverride, HostResolvFiles, HostsFile, InterfaceName, create_netns, hostname_file, hosts_file, remove_netns,
-    resolv_conf,
+    AttachRequest, DnsOverride, HostResolvFiles, HostsFile, InterfaceName, create_netns, hostname_file, hosts_file,
+    remove_netns, resolv_conf,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -45,8 +45,10 @@ impl Engine {
         let _lock = self.lock_pod(&id)?;
         let mut kept = self.insert_pod(id.clone(), request, name.as_deref())?;
         if let Err(error) = self.make_pod(&mut kept) {
-            // Nothing of it shall stay, not even its name.
-            self.pods_table().delete(&id)?;
+            // Nothing of it shall stay, not even its name; unless something could not be undone, which its record remembers.
+            if kept.record.stage == PodStage::Idle {
+                self.pods_table().delete(&id)?;
+            }
             return Err(error);
         }
         Ok(id)
@@ -132,12 +134,16 @@ impl Engine {
     }
 
     fn view_pod(&self, record: PodRecord) -> PodView {
-        let monitor = match record.stage == PodStage::Ready && record.boot_id == self.boot_id {
-            true => self.link(&record.id).ok().map(|link| link.monitor()),
-            false => None,
+        let has_effects = record.stage == PodStage::Ready && record.boot_id == self.boot_id;
+        let (ready, monitor) = match has_effects.then(|| self.link(&record.id)) {
+            None => (false, None),
+            Some(Ok(link)) => (true, Some(link.monitor())),
+            Some(Err(error)) if is_absent(&error) => (false, None),
+            // It does not answer, which does not mean that it is dead.
+            Some(Err(_)) => (true, None),
         };
         PodView {
-            ready: monitor.is_some(),
+            ready,
             monitor,
             id: record.id,
             request: record.request,
@@ -204,7 +210,9 @@ impl Engine {
             pod.ports = attached.attachment.ports;
         }
         let hostname = hostname(&pod.id, &pod.request)?;
-        write_files(&directory, &pod.request, &hostname, &pod.addresses)?;
+        let files = self.config.files_dir(&pod.id);
+        create_private_dir(&files)?;
+        write_files(&files, &pod.request, &hostname, &pod.addresses)?;
         if shares_shm(&pod.request) {
             mount_shm(&directory.join("shm"), pod.request.shm_size_bytes.unwrap_or(defaults::SHM_BYTES))?;
         }
@@ -260,8 +268,10 @@ impl Engine {
             return Ok(());
         }
         let mut failures: Vec<EngineError> = Vec::new();
+        let ended = self.end_monitor(&id);
+        let has_ended = ended.is_ok();
         let mut attempt = |result: Result<(), EngineError>| failures.extend(result.err());
-        attempt(self.end_monitor(&id));
+        attempt(ended);
         attempt(self.end_orphans(&id));
         if kept.record.network_namespace.is_some() || kept.record.stage == PodStage::Making {
             attempt(self.network().and_then(|network| Ok(network.detach(&id)?)));
@@ -269,7 +279,11 @@ impl Engine {
         }
         let directory = self.config.pod_dir(&id);
         attempt(unmount_shm(&directory.join("shm")));
-        attempt(remove_tree(&directory));
+        attempt(remove_tree(&self.config.files_dir(&id)));
+        // It holds the way to a monitor that would not end.
+        if has_ended {
+            attempt(remove_tree(&directory));
+        }
         if !failures.is_empty() {
             let failures = failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ");
             return Err(EngineError::Teardown { what: "pod", name: id.to_string(), failures });
@@ -301,8 +315,10 @@ impl Engine {
             link.call(&Request::Remove { id: container.id })?;
         }
         link.call(&Request::Shutdown)?;
-        wait_gone(monitor);
-        Ok(())
+        match wait_gone(monitor) {
+            true => Ok(()),
+            false => Err(ClientError::Deadline),
+        }
     }
 
     /// Removes what the runtime still knows of the pod's containers: their monitor was killed.
@@ -332,7 +348,9 @@ impl Engine {
         }
         self.release_pod(&mut kept)?;
         let containers = self.containers_table().list()?;
-        for container in containers.into_iter().filter(|container| container.pod == *id && container.request.auto_remove) {
+        for container in
+            containers.into_iter().filter(|container| container.pod == *id && container.request.auto_remove)
+        {
             self.forget_container(&container, true)?;
             self.pods_table().delete(id)?;
         }
@@ -340,15 +358,17 @@ impl Engine {
     }
 }
 
-/// Waits for a process that is about to end, for a bounded time.
-fn wait_gone(process: carrack_words::ProcessId) {
+/// Waits for a process that is about to end, for a bounded time; whether it has ended.
+fn wait_gone(process: carrack_words::ProcessId) -> bool {
     use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
     use carrack_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
     const LIMIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
-    let Some(pid) = Pid::from_raw(process.pid) else { return };
-    if let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) {
-        let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&LIMIT));
-    }
+    let Some(handle) = Pid::from_raw(process.pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+        return true;
+    };
+    // Another process may have its number by now.
+    crate::container::start_time(process.pid) != Some(process.start_time)
+        || poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&LIMIT)).is_ok_and(|ready| ready > 0)
 }
 
 fn sandbox_name(request: &PodRequest) -> Option<String> {
@@ -402,6 +422,9 @@ pub(crate) fn check_pod(request: &PodRequest) -> Result<(), EngineError> {
         if of_network && request.network == NetworkMode::Host {
             return invalid(format!("sysctl {name} would change the host: the pod uses the host's network"));
         }
+        if !of_network && !is_of_ipc(name) {
+            return invalid(format!("sysctl {name} is not namespaced: it would change the host"));
+        }
         if !of_network && request.ipc == NamespaceMode::Host {
             return invalid(format!("sysctl {name} would change the host: the pod uses the host's IPC namespace"));
         }
@@ -416,14 +439,36 @@ pub(crate) fn check_pod(request: &PodRequest) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn write_files(directory: &Path, request: &PodRequest, hostname: &str, addresses: &[IpAddr]) -> Result<(), EngineError> {
+/// Kernel parameters of an IPC namespace (ipc_namespaces(7)); all others but `net.` are the host's.
+fn is_of_ipc(name: &str) -> bool {
+    let name = name.replace('/', ".");
+    let exact = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    exact.contains(&name.as_str()) || name.starts_with("fs.mqueue.")
+}
+
+fn write_files(
+    directory: &Path,
+    request: &PodRequest,
+    hostname: &str,
+    addresses: &[IpAddr],
+) -> Result<(), EngineError> {
     let host = HostResolvFiles::load();
     let resolv = match (&request.dns, request.network) {
         (None, NetworkMode::Host) => host.main.unwrap_or_default(),
         (dns, _) => {
             let dns = dns.clone().unwrap_or_default();
             let server = |text: &String| {
-                text.parse().map_err(|_| EngineError::Invalid { message: format!("name server {text:?} is not an IP address") })
+                text.parse()
+                    .map_err(|_| EngineError::Invalid { message: format!("name server {text:?} is not an IP address") })
             };
             let wanted = DnsOverride {
                 servers: dns.servers.iter().map(server).collect::<Result<_, _>>()?,
@@ -463,11 +508,8 @@ fn unmount_shm(path: &Path) -> Result<(), EngineError> {
 }
 
 /// Removes a directory of ours with what is in it; success if it is gone.
-pub(crate) fn remove_tree(path: &PathBuf) -> Result<(), EngineError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(EngineError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
+pub(crate) fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    carrack_rooted::remove_tree(path).map_err(EngineError::io("remove", path))
 }
 
 /// Whether `labels` has all of `wanted`.
@@ -486,6 +528,7 @@ mod tests {
         let refused = [
             PodRequest { sysctls: sysctl("net.core.somaxconn"), ..host.clone() },
             PodRequest { sysctls: sysctl("kernel.shmmax"), ipc: NamespaceMode::Host, ..PodRequest::default() },
+            PodRequest { sysctls: sysctl("kernel.core_pattern"), ..PodRequest::default() },
             PodRequest { hostname: Some("a b".into()), ..PodRequest::default() },
             PodRequest { cgroup_parent: Some("/a/../b".into()), ..PodRequest::default() },
             PodRequest { runtime_handler: "kata".into(), ..PodRequest::default() },

@@ -3,7 +3,8 @@
 //! Reads the disk, asks the kernel, then finishes or rolls back. May be run at any time beside other engines: it takes each pod's lock, and
 //! passes over those that somebody else is at work on.
 
-use carrack_words::{ContainerId, PodId};
+use carrack_monitor_proto::{ContainerPhase, PodState, RestartPolicy};
+use carrack_words::{ContainerId, Kind, PodId};
 
 use crate::engine::Engine;
 use crate::error::{EngineError, chain};
@@ -25,10 +26,8 @@ impl Engine {
     /// Releases what nobody owns any more and starts again what is to run.
     pub fn recover(&self) -> Result<Recovered, EngineError> {
         let mut found = Recovered::default();
-        let containers = self.containers_table().list()?;
         for pod in self.pods_table().list()? {
-            let of_pod: Vec<&ContainerRecord> = containers.iter().filter(|container| container.pod == pod.id).collect();
-            if let Err(error) = self.recover_pod(&pod, &of_pod, &mut found) {
+            if let Err(error) = self.recover_pod(&pod, &mut found) {
                 found.failures.push(format!("pod {}: {}", pod.id.short(), chain(&error)));
             }
         }
@@ -38,27 +37,55 @@ impl Engine {
             Err(error) => found.failures.push(chain(&error)),
         }
         // The list of pods was read before; one that is just being made is in the table before it gets an address.
-        let network = self.network()?.reconcile(|id| self.pods_table().get(id).is_ok_and(|kept| kept.record.stage != PodStage::Idle));
+        let network = self.network()?.reconcile(|id| match self.pods_table().get(id) {
+            Ok(kept) => kept.record.stage != PodStage::Idle,
+            // A database that fails says nothing about the pod.
+            Err(error) => error.kind() != Kind::NotFound,
+        });
         if let Err(error) = network {
             found.failures.push(chain(&error));
         }
+        self.release_unused_images()?;
         Ok(found)
     }
 
-    fn recover_pod(&self, pod: &PodRecord, containers: &[&ContainerRecord], found: &mut Recovered) -> Result<(), EngineError> {
+    /// A container whose maker was killed before it was recorded may still hold its image.
+    fn release_unused_images(&self) -> Result<(), EngineError> {
+        for id in self.image_holders()? {
+            let is_being_made =
+                |kind| Ok::<_, EngineError>(self.store.locks().try_acquire(kind, id.as_str())?.is_none());
+            if is_being_made("container")? || is_being_made("pod")? {
+                continue;
+            }
+            if self.containers_table().get(&id).is_err_and(|error| error.kind() == Kind::NotFound) {
+                self.release_image(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn recover_pod(&self, pod: &PodRecord, found: &mut Recovered) -> Result<(), EngineError> {
         let Some(lock) = self.store.locks().try_acquire("pod", pod.id.as_str())? else { return Ok(()) };
-        let mut kept = self.pods_table().get(&pod.id)?;
+        let mut kept = match self.pods_table().get(&pod.id) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let mut containers = self.containers_table().list()?;
+        containers.retain(|container| container.pod == pod.id);
         let is_lost = match kept.record.stage {
             PodStage::Idle => false,
             PodStage::Making => true,
-            PodStage::Ready => kept.record.boot_id != self.boot_id || self.pod_state(&pod.id)?.is_none(),
+            PodStage::Ready if kept.record.boot_id != self.boot_id => true,
+            // Nobody is starting anything: we have the lock.
+            PodStage::Ready => self.pod_state(&pod.id)?.is_none_or(|state| pod.is_single() && is_over(&state)),
         };
         if is_lost {
             self.release_pod(&mut kept)?;
             found.released.push(pod.id.clone());
         }
-        let removable = |container: &&&ContainerRecord| {
-            container.request.auto_remove && (container.started_in_boot.is_some() || self.is_abandoned(container.id.as_str()))
+        let removable = |container: &&ContainerRecord| {
+            container.request.auto_remove
+                && (container.started_in_boot.is_some() || self.is_abandoned(container.id.as_str()))
         };
         if pod.is_single() && kept.record.stage == PodStage::Idle {
             let gone: Vec<_> = containers.iter().filter(removable).collect();
@@ -71,7 +98,9 @@ impl Engine {
         }
         drop(lock);
         for container in containers.iter().filter(|container| !container.sandboxed && wants_start(container)) {
-            if matches!(self.observe(container)?, Phase::Exited(_)) && container.started_in_boot.as_ref() != Some(&self.boot_id) {
+            if matches!(self.observe(container)?, Phase::Exited(_))
+                && container.started_in_boot.as_ref() != Some(&self.boot_id)
+            {
                 self.start_container(&container.id)?;
                 found.restarted.push(container.id.clone());
             }
@@ -94,14 +123,20 @@ impl Engine {
 
 /// Whether the policy starts a container after a reboot.
 fn wants_start(container: &ContainerRecord) -> bool {
-    use carrack_monitor_proto::RestartPolicy;
     match container.request.restart {
         RestartPolicy::Always => true,
         RestartPolicy::UnlessStopped => !container.stopped,
-        // As docker: a run that a reboot cut off counts as a failure.
+        // A run that a reboot cut off counts as a failure.
         RestartPolicy::OnFailure { .. } => !container.stopped,
         RestartPolicy::No => false,
     }
+}
+
+/// Whether nothing runs or will run by itself.
+fn is_over(state: &PodState) -> bool {
+    let is_idle =
+        |phase: &ContainerPhase| matches!(phase, ContainerPhase::Created { .. } | ContainerPhase::Exited { .. });
+    state.containers.iter().all(|container| is_idle(&container.phase))
 }
 
 fn remove_group(path: &str) -> Result<(), EngineError> {

@@ -1,8 +1,9 @@
 //! Names of signals.
 
 const NAMES: &[&str] = &[
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
-    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
 ];
 /// The C library keeps two of the kernel's real-time signals for itself.
 const FIRST_REAL_TIME: u8 = 34;
@@ -34,7 +35,9 @@ mod tests {
 
     #[test]
     fn signals_by_name_and_number() {
-        for (text, want) in [("TERM", 15), ("sigkill", 9), ("1", 1), ("64", 64), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("WINCH", 28)] {
+        for (text, want) in
+            [("TERM", 15), ("sigkill", 9), ("1", 1), ("64", 64), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("WINCH", 28)]
+        {
             assert_eq!(signal_number(text), Some(want), "{text}");
         }
         for bad in ["", "0", "65", "NOPE", "-1", "RTMAX-60", "RTMIN+31", "RTMIN+300"] {

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use carrack_oci_config::{
-    Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNamespace,
-    LinuxPids, LinuxResources, LinuxSeccomp, Mount, Process, Root, Spec, User,
+    Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory,
+    LinuxNamespace, LinuxPids, LinuxResources, LinuxSeccomp, Mount, Process, Root, Spec, User,
 };
 
 use crate::defaults;
 use crate::request::{
-    ApparmorRequest, CapabilityRequest, ContainerRequest, NamespaceMode, NetworkMode, PodRequest, Propagation, ResourceRequest,
+    ApparmorRequest, CapabilityRequest, ContainerRequest, NamespaceMode, NetworkMode, PodRequest, Propagation,
+    ResourceRequest,
 };
 use crate::view::UserView;
 
@@ -326,7 +327,12 @@ fn plan_mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
@@ -340,7 +346,12 @@ fn plan_mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let write = if input.request.security.readonly_rootfs { "ro" } else { "rw" };
     for name in ["hosts", "hostname", "resolv.conf"] {
         let source = input.files.join(name);
-        mounts.push(mount(&format!("/etc/{name}"), "bind", &source.to_string_lossy(), &["rbind", "rprivate", write]));
+        mounts.push(mount(
+            &format!("/etc/{name}"),
+            "bind",
+            &source.to_string_lossy(),
+            &["rbind", "rprivate", "nosuid", "nodev", "noexec", write],
+        ));
     }
     let mut own: Vec<&PreparedMount> = input.mounts.iter().collect();
     // Parents before what lies in them; of two on one place the later one wins.
@@ -519,7 +530,8 @@ mod tests {
         );
         assert!(refused(ResourceRequest { pids: Some(-2), ..none() }).contains("pids"));
         assert!(refused(ResourceRequest { cpu_quota_usec: Some(5), ..none() }).contains("quota"));
-        let memory = plan_resources(&ResourceRequest { memory_bytes: Some(8 << 20), ..none() }, &facts()).unwrap().memory;
+        let memory =
+            plan_resources(&ResourceRequest { memory_bytes: Some(8 << 20), ..none() }, &facts()).unwrap().memory;
         assert_eq!(memory.unwrap().swap, Some(16 << 20));
         assert_eq!(plan_resources(&none(), &facts()).unwrap(), LinuxResources::default());
     }

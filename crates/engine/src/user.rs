@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use carrack_rooted::Root;
-use carrack_sys::rustix::fs::{FileType, OFlags, fstat};
+use carrack_sys::rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use crate::request::UserRequest;
 use crate::view::UserView;
@@ -118,7 +118,10 @@ impl Accounts {
         let gid = explicit_group.or(entry.as_ref().map(|entry| entry.gid)).unwrap_or(0);
         let mut groups = Vec::new();
         // A group given as `user:group` stands alone; the image's memberships belong to a user given without one.
-        if !request.strict_groups && named_group.is_none() && let Some(entry) = &entry {
+        if !request.strict_groups
+            && named_group.is_none()
+            && let Some(entry) = &entry
+        {
             let is_member = |group: &GroupEntry<'_>| group.members.split(',').any(|member| member == entry.name);
             groups.extend(self.groups().filter(is_member).map(|group| group.gid));
         }
@@ -168,16 +171,18 @@ fn number(text: &str) -> Result<Option<u32>, UserError> {
 fn read_bounded(root: &Root, path: &'static str) -> Result<String, UserError> {
     let read = |source| UserError::Read { path, source };
     let unfit = || UserError::Unfit { path, limit_bytes: MAX_FILE_BYTES };
-    // Not blocking: a FIFO must not hang us before its type is known.
-    let file = match root.open(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
-        Ok(file) => file,
+    // Looked at before it is opened: opening a device node of the image would call the host's driver.
+    let place = match root.resolve(Path::new(path)) {
+        Ok(place) => place,
         Err(error) if error.is_not_found() => return Ok(String::new()),
         Err(error) => return Err(read(std::io::Error::other(error))),
     };
-    let facts = fstat(&file).map_err(|errno| read(errno.into()))?;
+    let facts = fstat(&place).map_err(|errno| read(errno.into()))?;
     if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
         return Err(unfit());
     }
+    let file = open(carrack_rooted::path_of(&place), OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| read(errno.into()))?;
     let mut bytes = Vec::new();
     std::fs::File::from(file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -192,7 +197,9 @@ mod tests {
 
     fn accounts() -> Accounts {
         Accounts {
-            passwd: "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:,,,:/srv\nevil:x:44:44::/a\u{0}b:\nbroken\n12:x:9:9::/:\n".into(),
+            passwd:
+                "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:,,,:/srv\nevil:x:44:44::/a\u{0}b:\nbroken\n12:x:9:9::/:\n"
+                    .into(),
             group: "root:x:0:root\nbin:x:1:root,web\nwww:x:34:\nlogs:x:70:web\n".into(),
         }
     }

@@ -153,6 +153,10 @@ pub enum Rootfs {
         upper: PathBuf,
         /// overlayfs's own directory beside it.
         work: PathBuf,
+        /// Nothing written is ever synced (overlayfs `volatile`, Linux 5.10), so that ending the container does not wait for the disk. For what
+        /// is not started again after a power cut.
+        #[serde(default)]
+        volatile: bool,
     },
 }
 

@@ -103,12 +103,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the monitor in a pod's run directory, and exchanges hellos with it.
-    pub fn connect(directory: &Path) -> Result<Self, ClientError> {
+    /// Connects to the monitor in a pod's run directory, and exchanges hellos with it. `patience` holds for this and, until
+    /// [`set_deadline`](Self::set_deadline) changes it, for all that follows; `None` is for ever.
+    pub fn connect(directory: &Path, patience: Option<Duration>) -> Result<Self, ClientError> {
         let socket =
             connect(directory).map_err(|source| ClientError::Connect { directory: directory.to_owned(), source })?;
         let nobody = ProcessId { pid: 0, start_time: 0 };
         let mut client = Self { socket, input: FrameBuffer::default(), handles: Vec::new(), monitor: nobody };
+        client.set_deadline(patience)?;
         match client.call(&Request::Hello { version: PROTOCOL_VERSION })? {
             Response::Hello { monitor, .. } => Ok(Self { monitor, ..client }),
             other => Err(ClientError::other_answer(&other)),
@@ -124,6 +126,7 @@ impl Client {
     pub fn set_deadline(&self, patience: Option<Duration>) -> Result<(), ClientError> {
         // Zero would mean for ever.
         let patience = patience.map(|patience| patience.max(Duration::from_millis(1)));
+        self.socket.set_write_timeout(patience).map_err(ClientError::talk)?;
         self.socket.set_read_timeout(patience).map_err(ClientError::talk)
     }
 

@@ -129,8 +129,8 @@ impl Launcher {
 fn rootfs(rootfs: &proto::Rootfs) -> Rootfs {
     match rootfs {
         proto::Rootfs::Config => Rootfs::Config,
-        proto::Rootfs::Overlay { lowers, upper, work } => {
-            Rootfs::Overlay { lowers: lowers.clone(), upper: upper.clone(), work: work.clone() }
+        proto::Rootfs::Overlay { lowers, upper, work, volatile } => {
+            Rootfs::Overlay { lowers: lowers.clone(), upper: upper.clone(), work: work.clone(), volatile: *volatile }
         }
     }
 }

@@ -43,7 +43,8 @@ const SMALL_BYTES: i32 = 16 << 10;
 /// [`Response::Error`].
 pub fn run(directory: &Path) -> Result<(), MonitorError> {
     // Executes the program anew if need be, so it comes before everything else.
-    let sealed = Sealed::enter().map_err(|source| MonitorError::Seal { source })?;
+    let mut sealed = Sealed::enter().map_err(|source| MonitorError::Seal { source })?;
+    sealed.close_mount();
     let failed = |action| move |source| MonitorError::System { action, source };
     let ready = inherited::take(READY_NUMBER).map_err(failed("take the handle of whoever starts the monitor"))?;
     let mut kept: Vec<i32> = ready.iter().map(AsRawFd::as_raw_fd).collect();

@@ -17,6 +17,9 @@ use crate::streams::Got;
 /// so this is for one that the kernel cannot end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A pipe has at most 1 MiB, unless a privileged process made it larger.
+const READS_OF_A_FULL_PIPE: usize = 64;
+
 impl Pod {
     /// Lets deadlines that have passed happen.
     pub(crate) fn pass_time(&mut self) {
@@ -116,7 +119,12 @@ impl Pod {
         self.containers[at].streams.release();
         self.containers[at].drain_until = Some(self.now().monotonic.saturating_add(DRAIN_PATIENCE));
         for output in 0..self.containers[at].streams.outputs.len() {
-            while matches!(self.read_output(at, output), Got::Bytes(_)) {}
+            // As much as a full pipe has; whoever else got hold of it may write for ever, and the loop reads on until the patience ends.
+            for _ in 0..READS_OF_A_FULL_PIPE {
+                if !matches!(self.read_output(at, output), Got::Bytes(_)) {
+                    break;
+                }
+            }
         }
         self.finish_drain_if_over(at);
     }

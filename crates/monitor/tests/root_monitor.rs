@@ -64,7 +64,7 @@ fn root_a_container_runs_and_everybody_is_told_of_its_end() {
         assert_eq!(session, pid);
         Some(())
     });
-    assert!(matches!(Client::connect(&node.run_dir()), Err(ClientError::Connect { .. })));
+    assert!(matches!(Client::connect(&node.run_dir(), None), Err(ClientError::Connect { .. })));
 }
 
 #[test]
@@ -77,7 +77,8 @@ fn root_an_overlay_keeps_what_the_container_wrote() {
     for directory in [&upper, &work] {
         fs::create_dir(directory).unwrap();
     }
-    create.rootfs = Rootfs::Overlay { lowers: vec![node.root.join("rootfs")], upper: upper.clone(), work };
+    create.rootfs =
+        Rootfs::Overlay { lowers: vec![node.root.join("rootfs")], upper: upper.clone(), work, volatile: false };
     node.create(&mut client, create);
     start(&mut client, "c");
     assert_eq!(wait(&mut client, "c").exit, Exit::Code(0));

@@ -35,3 +35,10 @@ wire! {
         }
     }
 }
+
+impl Hooks {
+    /// Whether there are any that run in the runtime's namespaces while the container is made.
+    pub fn has_runtime_hooks(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
+    }
+}

@@ -8,6 +8,7 @@
 
 mod error;
 mod path;
+mod remove;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +21,7 @@ use carrack_sys::rustix::io::Errno;
 
 pub use error::RootedError;
 pub use path::RelativePath;
+pub use remove::remove_tree;
 
 /// How many symbolic links [`Root::create_dir_all`] follows before it gives up; the kernel's own limit.
 const MAX_LINKS: usize = 40;
@@ -85,8 +87,21 @@ impl Root {
             Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
             other => return other.map_err(|source| RootedError::CreateDirectory { path: path.to_owned(), source }),
         }
-        self.create_missing(RelativePath::new(path), mode)
+        let relative = RelativePath::new(path);
+        if let Some(handle) = self.create_last(&relative, mode) {
+            return Ok(handle);
+        }
+        self.create_missing(relative, mode)
             .map_err(|source| RootedError::CreateDirectory { path: path.to_owned(), source })
+    }
+
+    /// The common case: only the last directory is missing. `None` where it is not that simple.
+    fn create_last(&self, path: &RelativePath, mode: u32) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let (parent, name) = path.split_last()?;
+        let parent = self.open_raw(parent, flags).ok()?;
+        mkdirat(&parent, name, Mode::from(mode)).ok()?;
+        child_of(parent.as_fd(), name, flags).ok()
     }
 
     fn create_missing(&self, path: RelativePath, mode: u32) -> io::Result<OwnedFd> {

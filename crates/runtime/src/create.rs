@@ -32,10 +32,11 @@ use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
 use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
-use crate::inside::init::{self, InitOrder, Luggage, RootHandle, refuse_listener};
+use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
-use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
+use crate::mounting;
+use crate::overlay::{Changes, open_overlay};
 use crate::plan::mount::MountKind;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
@@ -175,6 +176,8 @@ pub struct Pending {
     pub record: Record,
     channel: Outside,
     undo: Undo,
+    /// Whether it has said that it is prepared; otherwise that is still to be heard.
+    is_ready: bool,
 }
 
 /// A container that exists.
@@ -295,7 +298,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     };
-    undo.state().write_first(&record)?;
+    undo.state().write(&record)?;
     let group = host.create(&group_plan).map_err(cgroup_failed!())?;
     record.cgroups = group.paths();
     let enter = group.enter_handles().map_err(cgroup_failed!())?;
@@ -359,10 +362,15 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         .doing(|| "read the start time of the container")?
         .ok_or_else(|| CreateError::Died { how: "no such process".into() })?;
     record.init = Some(process);
-    undo.state().write(&record)?;
-    serve(&outside, &plan, &hook_state, &request.bundle, &undo, &mut served)?;
+    undo.state().add_process(process, &record.cgroups)?;
+    // Nobody has to hear from the process before it may go on: then it is not made to wait for us twice.
+    let is_ready =
+        options.start == StartMode::Wait || plan.process.terminal.is_some() || plan.hooks.has_runtime_hooks();
+    if is_ready {
+        serve(&outside, &plan, &hook_state, &request.bundle, &undo, &mut served)?;
+    }
     let Served { console, warnings, .. } = served;
-    Ok(Pending { process, console, warnings, record, channel: outside, undo })
+    Ok(Pending { process, console, warnings, record, channel: outside, undo, is_ready })
 }
 
 struct Served {
@@ -375,8 +383,11 @@ impl Pending {
     /// Lets the process go on. Returns when it waits for `start`, or with [`StartMode::Now`] when the program is executed, or says
     /// why it is not.
     pub fn finish(self) -> Result<Created, CreateError> {
-        let Self { process, channel, undo, record, .. } = self;
+        let Self { process, channel, undo, record, is_ready, .. } = self;
         channel.go_on().doing(|| "talk to the container")?;
+        if !is_ready {
+            hear_ready(&channel, &undo)?;
+        }
         // The end of the stream is the exec, which closes the handle, or the process giving the handle up to wait for `start`.
         match channel.next().doing(|| "hear from the container")? {
             Some((FromInside::Failed { kind, message }, _)) => return Err(CreateError::Inside { kind, message }),
@@ -391,6 +402,16 @@ impl Pending {
     /// A handle on the first process.
     pub fn pidfd(&self) -> Option<&OwnedFd> {
         self.undo.init.as_ref()
+    }
+}
+
+/// The word of the process that it is prepared; without it, the end of the stream is no exec but a death.
+fn hear_ready(outside: &Outside, undo: &Undo) -> Result<(), CreateError> {
+    match outside.next().doing(|| "hear from the container")? {
+        Some((FromInside::Ready, _)) => Ok(()),
+        Some((FromInside::Failed { kind, message }, _)) => Err(CreateError::Inside { kind, message }),
+        Some((other, _)) => Err(unexpected(&other)),
+        None => Err(died(undo)),
     }
 }
 
@@ -569,66 +590,15 @@ fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, StepError> {
         .collect()
 }
 
-fn open_root(source: &RootSource) -> Result<RootHandle, StepError> {
+fn open_root(source: &RootSource) -> Result<OwnedFd, StepError> {
     match source {
         RootSource::Directory(path) => {
-            let tree =
-                mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))?;
-            Ok(RootHandle::Mount(tree))
+            mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))
         }
-        RootSource::Overlay { lowers, upper, work } => open_overlay(lowers, upper, work),
+        RootSource::Overlay { lowers, upper, work, volatile } => {
+            Ok(open_overlay(lowers, Some(Changes { upper, work, volatile: *volatile }))?)
+        }
     }
-}
-
-/// Layers one by one where the kernel takes them so, else all in one value if it is short enough, else by the old call, inside.
-fn open_overlay(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<RootHandle, StepError> {
-    let failed = || format!("mount an overlay of {} layers below {}", lowers.len(), upper.display());
-    let open = |path: &Path| {
-        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| format!("open layer {}", path.display()))
-    };
-    let layers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
-    // By their handles: no path is too long then, and none has a character that overlayfs would take for a separator.
-    let names: Vec<_> = layers.iter().map(|layer| carrack_rooted::path_of(layer).display().to_string()).collect();
-    let (upper, work) = (open(upper)?, open(work)?);
-    let [upper_name, work_name] = [&upper, &work].map(|one| carrack_rooted::path_of(one).display().to_string());
-    let mount = |key: &str, lowers: &[String]| {
-        let file_system = FileSystem::open("overlay")?;
-        file_system.set("source", "overlay")?;
-        lowers.iter().try_for_each(|name| file_system.set(key, name))?;
-        file_system.set("upperdir", &upper_name)?;
-        file_system.set("workdir", &work_name)?;
-        file_system.mount(0)
-    };
-    let error = match mount(ONE_LAYER, &names) {
-        Ok(mount) => return Ok(RootHandle::Mount(mount)),
-        Err(error) => error,
-    };
-    // Asked only after a failure: where layers go one by one, the question would be a system call for nothing.
-    if takes_layers_one_by_one(&names) {
-        return Err(error).doing(failed);
-    }
-    let together = names.join(":");
-    if together.len() <= MAX_VALUE_BYTES {
-        return mount("lowerdir", &[together]).doing(failed).map(RootHandle::Mount);
-    }
-    let data = vec![format!("lowerdir={together}"), format!("upperdir={upper_name}"), format!("workdir={work_name}")];
-    let place = open(&lowers[0])?;
-    let layers = layers.into_iter().chain([upper, work]).collect();
-    Ok(RootHandle::OverlayByPath { data, place, layers })
-}
-
-/// The parameter of overlayfs that adds one lower layer below those before it.
-const ONE_LAYER: &str = "lowerdir+";
-
-/// Whether [`ONE_LAYER`] means something to this kernel.
-///
-/// Kernels before 6.5 only collect an overlay's parameters and read them when it is made: those swallow any name here. Those
-/// soon after them read each at once, and refuse this one.
-fn takes_layers_one_by_one(names: &[String]) -> bool {
-    let Ok(file_system) = FileSystem::open("overlay") else { return false };
-    names.first().is_some_and(|name| file_system.set(ONE_LAYER, name).is_ok())
-        && file_system.set("carrack-knows-no-such-parameter", "1").is_err()
 }
 
 fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {

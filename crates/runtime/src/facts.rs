@@ -1,9 +1,10 @@
 //! What this host and this process bring along, asked once.
 
-use std::fs;
 use std::io;
 
 use carrack_sys::signal::SignalSet;
+
+use crate::procfs::read_text;
 
 /// From `/proc/self/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub struct HostFacts {
 impl HostFacts {
     /// Asks the kernel.
     pub fn ask() -> io::Result<Self> {
-        Self::parse(&fs::read_to_string("/proc/self/status")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        Self::parse(&read_text("/proc/self/status")?).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn parse(status: &str) -> Option<Self> {

@@ -19,6 +19,7 @@ mod hook;
 mod inside;
 mod lifecycle;
 mod mounting;
+mod overlay;
 pub mod plan;
 mod process_stat;
 mod procfs;
@@ -39,6 +40,7 @@ pub use lifecycle::{
     DeleteError, Force, KillScope, SignalError, StartError, delete, kill, oom_killed, pause, processes, resume,
     run_poststart, start,
 };
+pub use overlay::{Changes, OverlayError, open_overlay};
 pub use process_stat::{ProcessStat, identify, is_alive};
 pub use seal::{SealError, Sealed};
 pub use serve_stage::serve_stage;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
 
 use carrack_cgroup::Group;
 use carrack_oci_config::Status;
@@ -18,7 +19,7 @@ use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
 use crate::describe::describe;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
 use crate::process_stat;
-use crate::stage::receive_message;
+use crate::stage::{DEADLINE, receive_message, wait_readable};
 use crate::state::{group_of, status_of};
 use crate::state_dir::{Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
@@ -85,6 +86,17 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         Err(error) => return Err(error).doing(|| "connect to the container's first process").map_err(Into::into),
     };
     connection.write_all(b"s").doing(|| "tell the container to start")?;
+    // Whoever shares its pid namespace could have stopped the container's first process; SIGKILL ends a stopped one too.
+    if wait_readable(&connection, Instant::now() + DEADLINE)
+        .doing(|| "wait for the container's first process")?
+        .is_none()
+    {
+        if let Some(init) = record.init {
+            kill_and_wait(init)?;
+        }
+        directory.remove_start_socket()?;
+        return wrong("the container's first process did not start its program in time".into());
+    }
     let answer = receive_message::<FromInside>(&connection);
     directory.remove_start_socket()?;
     match answer {

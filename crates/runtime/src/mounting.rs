@@ -3,21 +3,25 @@
 //! Thin over the new mount API (Linux 5.2; mount_setattr(2) is 5.12 and has a fallback here). Nothing takes a path inside the
 //! container, only handles that were resolved before.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use carrack_sys::mount_attr::{Depth, MountAttr, mount_setattr};
-use carrack_sys::rustix::fs::{CWD, StatVfsMountFlags, fstatvfs};
+use carrack_sys::rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use carrack_sys::rustix::io::{Errno, read};
 use carrack_sys::rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, mount_remount, move_mount,
-    open_tree,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, mount_remount,
+    move_mount, open_tree,
 };
 
 /// The longest value that fsconfig(2) takes.
 pub const MAX_VALUE_BYTES: usize = 255;
+
+/// The longest data that mount(2) takes, with the zero at the end: a page.
+const MAX_DATA_BYTES: usize = 4096;
 
 /// A file system being configured.
 #[derive(Debug)]
@@ -60,6 +64,38 @@ impl FileSystem {
             _ => error.into(),
         }
     }
+}
+
+/// For data too long for fsconfig(2), such as an overlay of many layers: the old call, which mounts over `/`. The mount can be
+/// moved from there.
+///
+/// No handle made before would do as the place: it keeps leading to what is below the new mount.
+pub fn mount_over_root(kind: &str, source: &str, data: &[String], attributes: u64) -> io::Result<OwnedFd> {
+    let mut flags = MountFlags::empty();
+    for (bit, flag) in [
+        (MountAttr::RDONLY, MountFlags::RDONLY),
+        (MountAttr::NOSUID, MountFlags::NOSUID),
+        (MountAttr::NODEV, MountFlags::NODEV),
+        (MountAttr::NOEXEC, MountFlags::NOEXEC),
+        (MountAttr::NODIRATIME, MountFlags::NODIRATIME),
+    ] {
+        if attributes & bit != 0 {
+            flags |= flag;
+        }
+    }
+    match attributes & MountAttr::ATIME {
+        MountAttr::NOATIME => flags |= MountFlags::NOATIME,
+        MountAttr::STRICTATIME => flags |= MountFlags::STRICTATIME,
+        _ => flags |= MountFlags::RELATIME,
+    }
+    let data = CString::new(data.join(",")).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // The kernel would cut off what is beyond without a word.
+    if data.as_bytes_with_nul().len() > MAX_DATA_BYTES {
+        return Err(Errno::TOOBIG.into());
+    }
+    mount(source, "/", kind, flags, data.as_c_str())?;
+    // A step up from the root stays there, but follows what is mounted on it; "/" alone does not.
+    Ok(openat(CWD, "/..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// A copy of the mount that a handle stands in, starting at the handle, attached nowhere.

@@ -1,9 +1,10 @@
 //! What procfs tells about a process: whether it lives, and when it started.
 
-use std::fs;
 use std::io;
 
 use carrack_words::ProcessId;
+
+use crate::procfs::read_text;
 
 /// Start time and state of a process, from `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl ProcessStat {
 
 /// Reads it of a process; `None` if there is none with this pid.
 pub fn read(pid: i32) -> io::Result<Option<ProcessStat>> {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+    match read_text(&format!("/proc/{pid}/stat")) {
         Ok(line) => ProcessStat::parse(&line).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
         // ESRCH: it went away between open and read.
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3) => Ok(None),

@@ -8,9 +8,28 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use carrack_sys::rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat2};
-use carrack_sys::rustix::io::write;
+use carrack_sys::rustix::io::{read, retry_on_intr, write};
 
 const PROC_MAGIC: i64 = 0x9fa0;
+/// What procfs tells of one process in one file is less.
+const MOST_BYTES: usize = 4096;
+
+/// The text of a small file of the host's procfs. Its size is not known before, so the standard library would read it in many small pieces.
+pub fn read_text(path: &str) -> io::Result<String> {
+    let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = vec![0; MOST_BYTES];
+    let mut length = 0;
+    loop {
+        match retry_on_intr(|| read(&file, &mut text[length..]))? {
+            0 if length == MOST_BYTES => return Err(io::ErrorKind::FileTooLarge.into()),
+            0 => break,
+            count => length += count,
+        }
+    }
+    text.truncate(length);
+    // A name of a process may be any bytes.
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
 
 /// A handle on procfs.
 #[derive(Debug)]

@@ -9,15 +9,16 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use carrack_sys::exec::{Strings, execve_handle};
+use carrack_sys::inherited;
 use carrack_sys::rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, open,
     openat, readlink, sendfile, statfs, statvfs,
 };
-use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::io::{Errno, FdFlags, fcntl_setfd};
 use carrack_sys::rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
@@ -67,7 +68,13 @@ impl SealError {
 #[derive(Debug)]
 pub struct Sealed {
     program: OwnedFd,
+    /// The handle that made the mount. Closing the last copy of it detaches the mount, for which the kernel waits until all
+    /// processors have noticed: milliseconds on a busy machine. So it is handed on over the exec, and closed when whoever holds this has nothing better to do.
+    mount: Option<OwnedFd>,
 }
+
+/// The variable by which the program that executes itself anew tells the number of that handle.
+const MOUNT_VARIABLE: &str = "CARRACK_SEALED_MOUNT";
 
 impl AsFd for Sealed {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -82,35 +89,59 @@ impl Sealed {
         if is_sealed().map_err(|source| SealError::Open { path: OWN_PROGRAM.into(), source })? {
             return Self::open_own();
         }
-        let program = seal()?;
+        let sealed = seal()?;
         let strings =
             |texts: Vec<Vec<u8>>| Strings::new(texts.into_iter().filter_map(|text| CString::new(text).ok()).collect());
         use std::os::unix::ffi::OsStringExt;
         let arguments = strings(std::env::args_os().map(OsStringExt::into_vec).collect());
+        let handed_on = sealed.hand_mount_on().map_err(|source| SealError::Execute { source: source.into() })?;
         let environment = strings(
-            std::env::vars_os().map(|(name, value)| [name.into_vec(), vec![b'='], value.into_vec()].concat()).collect(),
+            std::env::vars_os()
+                .filter(|(name, _)| name != MOUNT_VARIABLE)
+                .map(|(name, value)| [name.into_vec(), vec![b'='], value.into_vec()].concat())
+                .chain(handed_on)
+                .collect(),
         );
-        Err(SealError::Execute { source: execve_handle(program.as_fd(), &arguments, &environment) })
+        Err(SealError::Execute { source: execve_handle(sealed.as_fd(), &arguments, &environment) })
+    }
+
+    /// Lets the handle of the mount survive an exec; the entry of the environment that tells its number.
+    fn hand_mount_on(&self) -> Result<Option<Vec<u8>>, Errno> {
+        let Some(mount) = &self.mount else { return Ok(None) };
+        fcntl_setfd(mount, FdFlags::empty())?;
+        Ok(Some(format!("{MOUNT_VARIABLE}={}", mount.as_raw_fd()).into_bytes()))
+    }
+
+    /// Takes what [`Self::hand_mount_on`] left. A variable that somebody else set names no such mount, and is nothing to us.
+    fn take_mount() -> Option<OwnedFd> {
+        let number = std::env::var(MOUNT_VARIABLE).ok()?.parse().ok()?;
+        let is_ours = is_on_sealed_mount(&format!("/proc/self/fd/{number}")).is_ok_and(|is_sealed| is_sealed);
+        if is_ours { inherited::take(number).ok()? } else { None }
     }
 
     fn open_own() -> Result<Self, SealError> {
         let program = open(OWN_PROGRAM, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| SealError::Open { path: OWN_PROGRAM.into(), source: error.into() })?;
-        Ok(Self { program })
+        Ok(Self { program, mount: Self::take_mount() })
+    }
+
+    /// Closes the handle that made the mount, which lives on as long as a process runs from it. It may take milliseconds.
+    pub fn close_mount(&mut self) {
+        self.mount = None;
     }
 
     /// A sealed copy of the running program, which itself need not run from one: for a program that starts monitors or stages.
     pub fn of_own_program() -> Result<Self, SealError> {
         match is_sealed() {
             Ok(true) => Self::open_own(),
-            Ok(false) => Ok(Self { program: seal()? }),
+            Ok(false) => seal(),
             Err(source) => Err(SealError::Open { path: OWN_PROGRAM.into(), source }),
         }
     }
 
     /// A sealed copy of another program, by its path on the host.
     pub fn of_program(path: &Path) -> Result<Self, SealError> {
-        Ok(Self { program: seal_program(path)? })
+        seal_program(path)
     }
 }
 
@@ -126,27 +157,30 @@ fn is_sealed() -> io::Result<bool> {
     if target.iter().filter(|&&byte| byte == b'/').count() != 1 {
         return Ok(false);
     }
-    Ok(statfs(OWN_PROGRAM)?.f_type as i64 == OVERLAY_MAGIC
-        && statvfs(OWN_PROGRAM)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+    is_on_sealed_mount(OWN_PROGRAM)
+}
+
+fn is_on_sealed_mount(path: &str) -> io::Result<bool> {
+    Ok(statfs(path)?.f_type as i64 == OVERLAY_MAGIC && statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn all_seals() -> SealFlags {
     SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE
 }
 
-fn seal() -> Result<OwnedFd, SealError> {
+fn seal() -> Result<Sealed, SealError> {
     let path = readlink(OWN_PROGRAM, Vec::with_capacity(64))
         .map_err(|error| SealError::Open { path: OWN_PROGRAM.into(), source: error.into() })?;
     use std::os::unix::ffi::OsStringExt;
     seal_program(Path::new(&std::ffi::OsString::from_vec(path.into_bytes())))
 }
 
-fn seal_program(path: &Path) -> Result<OwnedFd, SealError> {
+fn seal_program(path: &Path) -> Result<Sealed, SealError> {
     seal_by_overlay(path)
         .or_else(|overlay| seal_by_copy(path).map_err(|source| SealError::Copy { overlay: overlay.into(), source }))
 }
 
-fn seal_by_overlay(path: &Path) -> Result<OwnedFd, Errno> {
+fn seal_by_overlay(path: &Path) -> Result<Sealed, Errno> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
     // A path with a comma, colon or backslash would need escapes that differ between kernels; a handle's path has none.
     let directory = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -154,7 +188,10 @@ fn seal_by_overlay(path: &Path) -> Result<OwnedFd, Errno> {
     let mut last = Errno::INVAL;
     for second in SECOND_LAYERS {
         match overlay_of(&directory, second) {
-            Ok(mount) => return openat(&mount, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()),
+            Ok(mount) => {
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                return Ok(Sealed { program: openat(&mount, name, flags, Mode::empty())?, mount: Some(mount) });
+            }
             Err(error) => last = error,
         }
     }
@@ -172,7 +209,7 @@ fn overlay_of(first: &str, second: &str) -> Result<OwnedFd, Errno> {
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-fn seal_by_copy(path: &Path) -> io::Result<OwnedFd> {
+fn seal_by_copy(path: &Path) -> io::Result<Sealed> {
     let source = File::from(openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
     let length = source.metadata()?.len() as usize;
     let copy = memfd_create("carrack-oci", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -185,7 +222,8 @@ fn seal_by_copy(path: &Path) -> io::Result<OwnedFd> {
     }
     fcntl_add_seals(&copy, all_seals())?;
     // Executable files must not be open for writing, and the handle above is: open it anew.
-    Ok(open(carrack_rooted::path_of(&copy), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+    let program = open(carrack_rooted::path_of(&copy), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Sealed { program, mount: None })
 }
 
 #[cfg(test)]
@@ -202,7 +240,7 @@ mod tests {
     fn root_the_overlay_and_the_memory_file_refuse_writes_and_show_the_same_bytes() {
         let own = std::env::current_exe().unwrap();
         for program in [seal_by_overlay(&own).map_err(io::Error::from), seal_by_copy(&own)] {
-            let sealed = Sealed { program: program.unwrap() };
+            let sealed = program.unwrap();
             let error = write_through(&sealed).unwrap_err();
             assert!(matches!(error.raw_os_error(), Some(30 | 1)), "{error}");
             let copy = std::fs::read(carrack_rooted::path_of(sealed.as_fd())).unwrap();

@@ -26,7 +26,7 @@ use crate::seal::Sealed;
 /// The number of the handle on which the stage talks.
 pub const SOCKET_NUMBER: i32 = 3;
 /// Hooks may take their time; a stage that has not answered after this never will.
-const DEADLINE: Duration = Duration::from_secs(240);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
 /// Far above any request we make; a longer length is a broken peer.
 const MAX_MESSAGE_BYTES: u32 = 16 << 20;
 
@@ -99,6 +99,10 @@ pub enum Rootfs {
         upper: PathBuf,
         /// Overlayfs's own directory, on the same file system as `upper`.
         work: PathBuf,
+        /// Nothing written is ever synced (overlayfs `volatile`, Linux 5.10), so that ending the container does not wait for the disk. For what
+        /// is not started again after a power cut.
+        #[serde(default)]
+        volatile: bool,
     },
 }
 
@@ -270,7 +274,7 @@ impl StageProcess {
     }
 }
 
-fn wait_readable(socket: &UnixStream, deadline: Instant) -> io::Result<Option<()>> {
+pub(crate) fn wait_readable(socket: &UnixStream, deadline: Instant) -> io::Result<Option<()>> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };

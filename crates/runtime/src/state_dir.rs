@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! <root>/<id>/            0700; locked (flock) by whoever changes the container's state
-//!    state.json           a Record; replaced by rename
+//!    state.json           a Record on the first line; on the second, once there is a process, a RecordEnd
 //!    start.sock           there while the container waits for `start`: its first process listens on it
 //! ```
 //!
 //! The directory is made first, so that two creates of one id exclude each other, and removed last. A record without a process is the
-//! intent of a create: it names the cgroups, so that `delete` finds them if the create died.
+//! intent of a create: it names the cgroups, so that `delete` finds them if the create died. The process is appended, not
+//! written into a new file: a reader who sees half of the line sees a container that is still being created, which it was.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -18,14 +20,13 @@ use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Hook;
 use carrack_sys::rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, renameat, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const RECORD: &str = "state.json";
-const RECORD_ASIDE: &str = "state.json.new";
 const START_SOCKET: &str = "start.sock";
 /// A record is a few kilobytes, or some dozen with a large filter.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
@@ -51,6 +52,7 @@ pub struct Record {
     /// Its groups, by hierarchy.
     pub cgroups: BTreeMap<String, PathBuf>,
     /// Its first process; absent while it is being created.
+    #[serde(skip)]
     pub init: Option<ProcessId>,
     /// Namespaces that are not the host's, as the bits of clone(2).
     pub namespaces: u32,
@@ -65,6 +67,13 @@ pub struct Record {
     /// Hooks that are still to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
+}
+
+/// What is known only when there is a first process.
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordEnd<'a> {
+    init: ProcessId,
+    cgroups: Cow<'a, BTreeMap<String, PathBuf>>,
 }
 
 /// The version of [`Record`] that is written.
@@ -217,22 +226,22 @@ impl StateDir {
         &self.id
     }
 
-    /// Writes the first record. No rename is needed: before it nothing has been made.
-    pub fn write_first(&self, record: &Record) -> Result<(), StateDirError> {
-        self.write_file(RECORD, record)
-    }
-
-    /// Replaces the record.
+    /// Writes the record of a container that has no process yet.
     pub fn write(&self, record: &Record) -> Result<(), StateDirError> {
-        self.write_file(RECORD_ASIDE, record)?;
-        self.failing("replace the record in", renameat(&self.handle, RECORD_ASIDE, &self.handle, RECORD))
+        self.append(OFlags::CREATE | OFlags::TRUNC, record)
     }
 
-    fn write_file(&self, name: &str, record: &Record) -> Result<(), StateDirError> {
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.failing("write the record in", openat(&self.handle, name, flags, Mode::from(0o600)))?;
-        let text = serde_json::to_vec(record)
-            .map_err(|source| StateDirError::Record { path: self.path.join(name), source })?;
+    /// Adds what is known when the first process is there.
+    pub fn add_process(&self, init: ProcessId, cgroups: &BTreeMap<String, PathBuf>) -> Result<(), StateDirError> {
+        self.append(OFlags::APPEND, &RecordEnd { init, cgroups: Cow::Borrowed(cgroups) })
+    }
+
+    fn append<T: Serialize>(&self, flags: OFlags, line: &T) -> Result<(), StateDirError> {
+        let mut text = serde_json::to_vec(line)
+            .map_err(|source| StateDirError::Record { path: self.path.join(RECORD), source })?;
+        text.push(b'\n');
+        let flags = flags | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.failing("write the record in", openat(&self.handle, RECORD, flags, Mode::from(0o600)))?;
         fs::File::from(file).write_all(&text).map_err(|source| StateDirError::Io {
             doing: "write the record in",
             path: self.path.clone(),
@@ -259,12 +268,20 @@ impl StateDir {
         if text.is_empty() {
             return Ok(None);
         }
-        match serde_json::from_slice::<Record>(&text) {
-            Ok(record) if record.version == RECORD_VERSION => Ok(Some(record)),
+        let (first, second) = match text.iter().position(|&byte| byte == b'\n') {
+            Some(end) => (&text[..end], &text[end + 1..]),
+            None => (&text[..], &[][..]),
+        };
+        match serde_json::from_slice::<Record>(first) {
+            // A second line that is cut off was never finished: the process waits for us, and ends when we are gone.
+            Ok(record) if record.version == RECORD_VERSION => match serde_json::from_slice::<RecordEnd<'_>>(second) {
+                Ok(end) => Ok(Some(Record { init: Some(end.init), cgroups: end.cgroups.into_owned(), ..record })),
+                Err(_) => Ok(Some(record)),
+            },
             Ok(record) => Err(StateDirError::Version { path, version: record.version }),
-            Err(source) => match serde_json::from_slice::<Versioned>(&text) {
+            Err(source) => match serde_json::from_slice::<Versioned>(first) {
                 Ok(Versioned { version }) if version != RECORD_VERSION => Err(StateDirError::Version { path, version }),
-                // The first record, cut off: the create died while writing it, and had made nothing yet.
+                // The first line, cut off: the create died while writing it, and had made nothing yet.
                 _ if source.is_eof() => Ok(None),
                 _ => Err(StateDirError::Record { path, source }),
             },
@@ -295,13 +312,16 @@ impl StateDir {
 
     /// Removes the directory: from here on the id is free. What is gone already is fine.
     pub fn remove(&self) -> Result<(), StateDirError> {
-        for name in [START_SOCKET, RECORD_ASIDE, RECORD] {
-            match unlinkat(&self.handle, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return self.failing("remove a file from", Err(error)),
-            }
+        match unlinkat(&self.handle, RECORD, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return self.failing("remove a file from", Err(error)),
         }
-        match carrack_sys::rustix::fs::rmdir(&self.path) {
+        let mut removed = carrack_sys::rustix::fs::rmdir(&self.path);
+        if removed == Err(Errno::NOTEMPTY) {
+            self.remove_start_socket()?;
+            removed = carrack_sys::rustix::fs::rmdir(&self.path);
+        }
+        match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => self.failing("remove", Err(error)),
         }
@@ -358,10 +378,16 @@ mod tests {
         let directory = StateDir::create(&root, &id).unwrap();
         assert!(matches!(StateDir::create(&root, &id), Err(StateDirError::Exists { .. })));
         assert_eq!(directory.read().unwrap(), None);
-        directory.write_first(&record(&id)).unwrap();
-        let later = Record { init: Some(ProcessId { pid: 1, start_time: 2 }), ..record(&id) };
-        directory.write(&later).unwrap();
+        directory.write(&record(&id)).unwrap();
+        assert_eq!(directory.read().unwrap(), Some(record(&id)));
+        let process = ProcessId { pid: 1, start_time: 2 };
+        let cgroups = BTreeMap::from([("cpu".to_owned(), PathBuf::from("/y"))]);
+        directory.add_process(process, &cgroups).unwrap();
+        let later = Record { init: Some(process), cgroups, ..record(&id) };
         assert_eq!(StateDir::open(&root, &id).unwrap().read().unwrap(), Some(later));
+        let text = fs::read(root.join("c").join(RECORD)).unwrap();
+        fs::write(root.join("c").join(RECORD), &text[..text.len() - 2]).unwrap();
+        assert_eq!(directory.read().unwrap(), Some(record(&id)));
         assert_eq!(list_ids(&root).unwrap(), std::slice::from_ref(&id));
         directory.remove().unwrap();
         directory.remove().unwrap();

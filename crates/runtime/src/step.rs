@@ -6,6 +6,7 @@ use carrack_rooted::RootedError;
 use carrack_words::Kind;
 
 use crate::hook::HookError;
+use crate::overlay::OverlayError;
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,9 @@ pub enum StepError {
         /// What, and why.
         message: String,
     },
+    /// The layers of the root.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// A path inside the root.
     #[error(transparent)]
     Rooted(#[from] RootedError),
@@ -44,6 +48,7 @@ impl StepError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Failed { source, .. } => kind_of_io(source),
+            Self::Overlay(OverlayError::Open { source, .. } | OverlayError::Mount { source, .. }) => kind_of_io(source),
             Self::Rooted(error) => kind_of_io(error.io()),
             Self::Refused { kind, .. } => *kind,
             Self::Hook(error) => error.kind(),

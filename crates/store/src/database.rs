@@ -185,8 +185,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     // The last process to leave would sync otherwise, and most of ours are short.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
-    // In pages of 4 KiB; promote() checkpoints long before.
-    connection.pragma_update(None, "wal_autocheckpoint", 4000).map_err(failed)?;
+    // In pages of 4 KiB. Whoever connects when nobody else is reads the whole log, so it must stay small; a checkpoint costs two syncs.
+    connection.pragma_update(None, "wal_autocheckpoint", 250).map_err(failed)?;
     Ok(connection)
 }
 

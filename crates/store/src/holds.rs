@@ -38,6 +38,15 @@ impl<'a> Holds<'a> {
         texts.into_iter().map(|text| parsed(text, "resource")).collect()
     }
 
+    /// All holders whose names start so.
+    pub fn with_prefix(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.store.database().read("list holders", |transaction| {
+            let sql = "SELECT DISTINCT holder FROM holds WHERE substr(holder, 1, length(?1)) = ?1 ORDER BY holder";
+            let mut statement = transaction.prepare(sql)?;
+            statement.query_map([prefix], |row| row.get(0))?.collect()
+        })
+    }
+
     /// Who needs a resource.
     pub fn holders(&self, resource: &Resource) -> Result<Vec<String>, StoreError> {
         self.store.database().read("list who needs", |transaction| {

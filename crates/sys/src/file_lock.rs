@@ -22,8 +22,13 @@ pub fn try_lock_byte(file: impl AsFd, lock: RangeLock, offset: u64) -> io::Resul
     };
     let start = i64::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // l_pid must be 0 for locks of the open file description.
-    let range =
-        libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: start, l_len: 1, l_pid: 0 };
+    let range = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0,
+    };
     // SAFETY: F_OFD_SETLK reads one `struct flock`, which `range` is and which lives across the call.
     let result = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &raw const range) };
     if result == 0 {

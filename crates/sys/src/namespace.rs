@@ -32,7 +32,14 @@ impl Namespaces {
 
     /// From the bits of clone(2); others than namespaces are dropped.
     pub const fn from_bits(bits: u32) -> Self {
-        let all = Self::MOUNT.0 | Self::CGROUP.0 | Self::UTS.0 | Self::IPC.0 | Self::USER.0 | Self::PID.0 | Self::NETWORK.0 | Self::TIME.0;
+        let all = Self::MOUNT.0
+            | Self::CGROUP.0
+            | Self::UTS.0
+            | Self::IPC.0
+            | Self::USER.0
+            | Self::PID.0
+            | Self::NETWORK.0
+            | Self::TIME.0;
         Self(bits & all)
     }
 

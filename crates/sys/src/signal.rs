@@ -53,13 +53,7 @@ pub fn reset(set: SignalSet) -> io::Result<()> {
         let default = [0_u64; 4];
         // SAFETY: rt_sigaction(2) reads the structure, which lives for the call; SIG_DFL installs no code of ours.
         let code = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null::<u64>(),
-                size_of::<u64>(),
-            )
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), size_of::<u64>())
         };
         if code != 0 {
             return Err(io::Error::last_os_error());

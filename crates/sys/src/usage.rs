@@ -54,7 +54,10 @@ mod tests {
 
     #[test]
     fn a_child_that_did_something_took_time_and_memory() {
-        let child = std::process::Command::new("sh").args(["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]).spawn().unwrap();
+        let child = std::process::Command::new("sh")
+            .args(["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"])
+            .spawn()
+            .unwrap();
         let pid = Pid::from_raw(child.id() as i32).unwrap();
         let (status, usage) = wait_with_usage(pid).unwrap();
         assert_eq!(status.code(), Some(3));

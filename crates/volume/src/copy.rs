@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_rooted::{Root, path_of};
 use carrack_sys::rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fgetxattr,
-    flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat,
+    fgetxattr, flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use carrack_sys::rustix::io::Errno;
 
@@ -59,7 +59,13 @@ fn copy_directory(source: OwnedFd, target: &OwnedFd, path: &Path, depth: usize) 
     chmod(path_of(target), Mode::from(facts.st_mode & 0o7777)).map_err(failed)
 }
 
-fn copy_entry(source: BorrowedFd<'_>, target: &OwnedFd, name: &CStr, path: &Path, depth: usize) -> Result<(), CopyError> {
+fn copy_entry(
+    source: BorrowedFd<'_>,
+    target: &OwnedFd,
+    name: &CStr,
+    path: &Path,
+    depth: usize,
+) -> Result<(), CopyError> {
     let failed = |errno: Errno| CopyError { path: path.to_owned(), source: errno.into() };
     let facts = statat(source, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
     let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -74,7 +80,8 @@ fn copy_entry(source: BorrowedFd<'_>, target: &OwnedFd, name: &CStr, path: &Path
             let mut from = File::from(openat(source, name, flags | OFlags::NONBLOCK, Mode::empty()).map_err(failed)?);
             let made = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
             let mut to = File::from(openat(target, name, flags | made, Mode::from(0o600)).map_err(failed)?);
-            io::copy(&mut from, &mut to).map_err(|source| CopyError { path: path.to_owned(), source })?;
+            carrack_sys::sparse_copy::copy(&mut from, &mut to)
+                .map_err(|source| CopyError { path: path.to_owned(), source })?;
             copy_metadata(target.as_fd(), name, &facts, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             // After the owner, whose change clears capabilities and the setuid bit.
             copy_xattrs(from.as_fd(), to.as_fd()).map_err(failed)?;

@@ -21,7 +21,9 @@ pub use copy::CopyError;
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// The name is not allowed.
-    #[error("invalid volume name {name:?}: want 1 to 255 characters of A-Z a-z 0-9 _ . -, beginning with a letter or digit")]
+    #[error(
+        "invalid volume name {name:?}: want 1 to 255 characters of A-Z a-z 0-9 _ . -, beginning with a letter or digit"
+    )]
     Name {
         /// As given, shortened.
         name: String,
@@ -55,7 +57,8 @@ pub enum VolumeError {
 impl VolumeError {
     /// The class of this failure.
     pub fn kind(&self) -> Kind {
-        let full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         match self {
             VolumeError::Name { .. } => Kind::Invalid,
             VolumeError::NotFound { .. } => Kind::NotFound,
@@ -145,12 +148,11 @@ fn create_dir_all(path: &Path) -> Result<(), VolumeError> {
 }
 
 fn remove_dir_all(path: &Path) -> Result<(), VolumeError> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(VolumeError::Io { action: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    carrack_rooted::remove_tree(path).map_err(|source| VolumeError::Io {
+        action: "remove",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

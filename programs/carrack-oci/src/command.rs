@@ -242,8 +242,17 @@ fn create_request(global: &Global, flags: &Parsed, verb: &str) -> Result<CreateR
         rootfs: Rootfs::Config,
         join: Vec::new(),
         no_new_keyring: flags.is_set("no-new-keyring"),
-        preserve_fds: flags.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds: preserve_fds(flags)?,
     })
+}
+
+/// How many handles from 3 on the caller gives to the program. Each must be open, or one of our own would take its number, and go in its place.
+fn preserve_fds(flags: &Parsed) -> Result<u32, Failure> {
+    let count: u32 = flags.number("preserve-fds")?.unwrap_or(0);
+    match (3..).take(count as usize).find(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_err()) {
+        None => Ok(count),
+        Some(number) => Err(failure(format!("--preserve-fds {count}: handle {number} is not open"))),
+    }
 }
 
 fn leave(flags: &Parsed) -> Leave {
@@ -301,7 +310,7 @@ fn create(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
 fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let request = create_request(global, flags, "run")?;
     let is_detached = flags.is_set("detach");
-    let _sealed = seal()?;
+    let sealed = seal()?;
     if !flags.is_set("no-subreaper") && !is_detached {
         set_child_subreaper(true).map_err(system("become a subreaper"))?;
     }
@@ -316,7 +325,7 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     warn_all(global, &pending.warnings);
     hand_over(flags, pending.process.pid, pending.pidfd(), pending.console.as_ref())?;
     match foreground {
-        Some(foreground) => stay(global, flags, pending, &foreground),
+        Some(foreground) => stay(global, flags, pending, &foreground, sealed),
         None => {
             let created = pending.finish().map_err(|error| failed(&error))?;
             carrack_runtime::run_poststart(&created.record).map_err(|error| failed(&error))?;
@@ -326,10 +335,18 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
 }
 
 /// The rest of a `run` in the foreground: until the program ends, and the container is gone.
-fn stay(global: &Global, flags: &Parsed, mut pending: Pending, foreground: &Foreground) -> Result<u8, Failure> {
+fn stay(
+    global: &Global,
+    flags: &Parsed,
+    mut pending: Pending,
+    foreground: &Foreground,
+    sealed: Sealed,
+) -> Result<u8, Failure> {
     // A terminal that went to a socket is somebody else's to copy.
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
     let created = pending.finish().map_err(|error| failed(&error))?;
+    // The container runs, and we have nothing to do but wait.
+    drop(sealed);
     let hooks = carrack_runtime::run_poststart(&created.record);
     let exit = foreground
         .wait(created.process.pid, &created.pidfd, console.as_ref())
@@ -352,13 +369,20 @@ fn exec(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
         if let Some(cgroup) = flags.value("cgroup") {
             return Err(failure(format!("--cgroup {cgroup}: running in a group of its own is not supported here yet")));
         }
-        let _sealed = seal()?;
-        exec_sealed(global, flags, id, command)
+        preserve_fds(flags)?;
+        let sealed = seal()?;
+        exec_sealed(global, flags, id, command, sealed)
     };
     inner().map_err(|failure| Failure { code: EXEC_FAILED, ..failure })
 }
 
-fn exec_sealed(global: &Global, flags: &Parsed, id: ContainerId, command: &[String]) -> Result<u8, Failure> {
+fn exec_sealed(
+    global: &Global,
+    flags: &Parsed,
+    id: ContainerId,
+    command: &[String],
+    sealed: Sealed,
+) -> Result<u8, Failure> {
     let process = exec_process(global, flags, &id, command)?;
     let is_detached = flags.is_set("detach");
     let has_terminal = process.terminal;
@@ -380,7 +404,7 @@ fn exec_sealed(global: &Global, flags: &Parsed, id: ContainerId, command: &[Stri
         state_root: global.root.clone(),
         process,
         ignore_paused: flags.is_set("ignore-paused"),
-        preserve_fds: flags.number("preserve-fds")?.unwrap_or(0),
+        preserve_fds: preserve_fds(flags)?,
     };
     let mut pending = begin_exec(&request, ChildOf::Caller).map_err(|error| failed(&error))?;
     warn_all(global, &pending.warnings);
@@ -388,6 +412,7 @@ fn exec_sealed(global: &Global, flags: &Parsed, id: ContainerId, command: &[Stri
     hand_over(flags, pid, pending.pidfd(), pending.console.as_ref())?;
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
     let pidfd = pending.finish().map_err(|error| failed(&error))?;
+    drop(sealed);
     match foreground {
         None => Ok(0),
         Some(foreground) => {

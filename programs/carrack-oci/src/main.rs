@@ -3,6 +3,7 @@
 //! runc's command line over `carrack-runtime`, and three hidden verbs: `stage`, `monitor` and `pod-init`. This crate translates and never decides.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 mod arguments;
 mod command;
@@ -14,11 +15,12 @@ mod process_flags;
 mod signal_name;
 
 use std::path::Path;
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
+carrack_sys::entry!(begin);
+
+fn begin() -> u8 {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect();
-    let code = match (arguments.first().map(String::as_str), arguments.get(1)) {
+    match (arguments.first().map(String::as_str), arguments.get(1)) {
         (Some("stage"), None) => carrack_runtime::serve_stage(),
         (Some("monitor"), Some(directory)) => match carrack_monitor::run(Path::new(directory)) {
             Ok(()) => 0,
@@ -35,6 +37,5 @@ fn main() -> ExitCode {
             }
         },
         _ => command::run(&arguments),
-    };
-    ExitCode::from(code)
+    }
 }

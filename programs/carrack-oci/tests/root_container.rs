@@ -3,9 +3,11 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use carrack_sys::rustix::fs::{StatVfsMountFlags, statvfs};
 use common::{Bundle, cgroup_mounts, is_unified};
 use serde_json::json;
 
@@ -94,7 +96,7 @@ fn root_a_working_directory_outside_is_refused() {
 fn root_mounts_have_their_options_and_modes() {
     need_root!("root_mounts_have_their_options_and_modes");
     let mut bundle = Bundle::new(
-        "cat /proc/self/mountinfo; stat -c '%a %n' /dev/shm /dev/mqueue /tmp /dev/null; cat /bound/file /bound-file; echo x > /bound/y; echo x > /read-only",
+        "cat /merged/which /proc/self/mountinfo; stat -c '%a %n' /dev/shm /dev/mqueue /tmp /dev/null; cat /bound/file /bound-file; echo x > /bound/y; echo x > /read-only",
     );
     fs::create_dir(bundle.inside("tmp")).unwrap();
     fs::set_permissions(bundle.inside("tmp"), fs::Permissions::from_mode(0o1770)).unwrap();
@@ -107,18 +109,35 @@ fn root_mounts_have_their_options_and_modes() {
     );
     mounts.push(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["rbind", "ro", "nodev", "noatime"]}));
     mounts.push(json!({"destination": "/bound-file", "source": source.join("file"), "options": ["bind"]}));
+    // More than fsconfig(2) takes in one value.
+    let layers = ["a", "b"].map(|name| bundle.directory.join(name.repeat(200)));
+    for (layer, content) in layers.iter().zip(["upper\n", "lower\n"]) {
+        fs::create_dir(layer).unwrap();
+        fs::write(layer.join("which"), content).unwrap();
+    }
+    let lowers = format!("lowerdir={}:{}", layers[0].display(), layers[1].display());
+    mounts.push(
+        json!({"destination": "/merged", "type": "overlay", "source": "overlay", "options": ["nosuid", "ro", lowers]}),
+    );
     bundle.config["root"]["readonly"] = json!(true);
     let said = bundle.run();
     let line = |point: &str| {
         let found = said.out.lines().find(|line| line.split(' ').nth(4) == Some(point));
         found.unwrap_or_else(|| panic!("{point} is not mounted: {}", said.out)).split(' ').nth(5).unwrap().to_owned()
     };
-    assert_eq!(line("/"), "ro,relatime");
+    // A bind keeps what the mount that it is taken from forbids: a /tmp of its own often has some.
+    let own = statvfs(&bundle.directory).unwrap().f_flag;
+    let flags = [(StatVfsMountFlags::NOSUID, "nosuid,"), (StatVfsMountFlags::NODEV, "nodev,")];
+    let kept: String = flags.into_iter().filter(|(flag, _)| own.contains(*flag)).map(|(_, name)| name).collect();
+    assert_eq!(line("/"), format!("ro,{kept}relatime"));
     assert_eq!(line("/proc"), "rw,nosuid,nodev,noexec,relatime");
     assert_eq!(line("/proc/sys"), "ro,nosuid,nodev,noexec,relatime");
     assert_eq!(line("/sys"), "ro,nosuid,nodev,noexec,relatime");
     assert_eq!(line("/tmp"), "rw,nosuid,noexec,relatime");
-    assert_eq!(line("/bound"), "ro,nodev,noatime");
+    let kept = if kept.contains("nosuid") { "nosuid," } else { "" };
+    assert_eq!(line("/bound"), format!("ro,{kept}nodev,noatime"));
+    assert_eq!(line("/merged"), "ro,nosuid,relatime");
+    assert!(said.out.starts_with("upper\n"), "{}", said.out);
     assert!(
         said.out.contains("1777 /dev/shm\n1777 /dev/mqueue\n1770 /tmp\n666 /dev/null\ncontentcontent"),
         "{}",
@@ -317,10 +336,57 @@ fn open_for_user_namespace(bundle: &mut Bundle) {
 }
 
 #[test]
+fn root_an_apparmor_profile_confines_and_one_that_is_missing_is_refused() {
+    let name = "root_an_apparmor_profile_confines_and_one_that_is_missing_is_refused";
+    need_root!(name);
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y");
+    let with_profile = |profile: &str| {
+        let mut bundle = Bundle::new("cat /proc/self/attr/apparmor/current; echo x > /forbidden && echo written");
+        bundle.config["process"]["apparmorProfile"] = json!(profile);
+        let said = bundle.run();
+        assert_eq!(bundle.leftovers(), Vec::<String>::new());
+        said
+    };
+    let missing = with_profile("carrack-no-such-profile");
+    assert_ne!(missing.code, 0, "it ran without the profile that it asked for: {missing:?}");
+    let unconfined = with_profile("unconfined");
+    assert!(unconfined.out.ends_with("written\n"), "{unconfined:?}");
+    if !enabled {
+        assert!(missing.err.contains("apparmor not supported"), "{missing:?}");
+        eprintln!("SKIPPED: {name}: this host has no AppArmor, only the refusal was tested");
+        return;
+    }
+    assert!(missing.err.contains("carrack-no-such-profile"), "{missing:?}");
+    assert_eq!(unconfined.out, "unconfined\nwritten\n", "{unconfined:?}");
+    let profile = format!("carrack-test-{}", std::process::id());
+    let policy = format!("profile {profile} flags=(attach_disconnected) {{ file, capability, deny /forbidden w, }}\n");
+    if !apparmor_parser("--replace", &policy) {
+        eprintln!("SKIPPED: {name}: apparmor_parser is not installed, so no profile was enforced");
+        return;
+    }
+    let confined = with_profile(&profile);
+    assert!(apparmor_parser("--remove", &policy));
+    assert_eq!(confined.out, format!("{profile} (enforce)\n"), "{confined:?}");
+    assert!(confined.err.contains("Permission denied"), "{confined:?}");
+}
+
+/// Gives a policy to apparmor_parser(8); false where there is none.
+fn apparmor_parser(action: &str, policy: &str) -> bool {
+    let parser = Command::new("apparmor_parser")
+        .args([action, "--skip-cache", "--skip-read-cache"])
+        .stdin(Stdio::piped())
+        .spawn();
+    let Ok(mut parser) = parser else { return false };
+    parser.stdin.take().unwrap().write_all(policy.as_bytes()).unwrap();
+    assert!(parser.wait().unwrap().success(), "{policy}");
+    true
+}
+
+#[test]
 fn root_a_user_namespace_maps_ids_and_binds_devices() {
     need_root!("root_a_user_namespace_maps_ids_and_binds_devices");
     let mut bundle = Bundle::new(
-        "id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c 3 /dev/zero | wc -c; touch /made; hostname; grep CapEff /proc/self/status; exec sleep 1000",
+        "id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c 3 /dev/zero | wc -c; hostname; grep CapEff /proc/self/status; touch /made; exec sleep 1000",
     );
     open_for_user_namespace(&mut bundle);
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));

@@ -59,7 +59,7 @@ fn overlay(bundle: &Bundle, layers: usize) -> Rootfs {
     for name in ["upper", "work"] {
         fs::create_dir(base.join(name)).unwrap();
     }
-    Rootfs::Overlay { lowers, upper: base.join("upper"), work: base.join("work") }
+    Rootfs::Overlay { lowers, upper: base.join("upper"), work: base.join("work"), volatile: true }
 }
 
 fn create_request(bundle: &mut Bundle, rootfs: Rootfs) -> CreateRequest {

@@ -17,8 +17,9 @@ fn main() -> ExitCode {
 /// The daemon: recovers what an earlier one left, then serves until it is told to end. Pods go on without it.
 fn serve(engine: Arc<Engine>, socket: PathBuf) -> io::Result<()> {
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         // The socket first: two daemons over one directory would both recover it.
         let (listener, _socket_file) = carrack_cri::listen(&socket).map_err(io::Error::other)?;
         let recovered = tokio::task::spawn_blocking({
@@ -44,5 +45,17 @@ fn serve(engine: Arc<Engine>, socket: PathBuf) -> io::Result<()> {
             }
         };
         carrack_cri::serve(engine, listener, told_to_end).await.map_err(io::Error::other)
-    })
+    });
+    // An exec that a client waits for may take for ever; nothing is lost by leaving it.
+    runtime.shutdown_background();
+    served
+}
+
+/// Each call in flight needs some handles; the usual soft limit of 1024 is for programs that use select(2).
+fn raise_open_files() {
+    use carrack_sys::rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("raise the limit of open files: {errno}");
+    }
 }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     let place = Place::new("demo");
-    let (job, daemon) = Job::start(&place);
+    let (mut job, daemon) = Job::start(&place);
     // The daemon is ended whatever happens to the job, so that even a failure leaves nothing behind.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(wanted.as_deref())));
     let stopped = job.stop(daemon);
@@ -128,8 +128,9 @@ impl<'a> Job<'a> {
     }
 
     /// Ends the service, removes what it set up on the host, and tells whether anything is left.
-    fn stop(&self, daemon: Running) -> bool {
+    fn stop(&mut self, daemon: Running) -> bool {
         let timer = Instant::now();
+        self.cri.close();
         let pid = i32::try_from(daemon.child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
         kill_process(pid, Signal::TERM).expect("the service has not been waited for");
         let ended = daemon.finish(Duration::from_secs(30));

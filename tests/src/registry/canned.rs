@@ -228,10 +228,8 @@ fn blob(shared: &Shared, digest: &str, request: &Request, stream: &mut TcpStream
 fn stop_after(shared: &Shared, digest: &str) -> Option<(usize, bool)> {
     let mut state = shared.state();
     let position = state.faults.iter().position(|fault| match fault {
-        Fault::Truncate { digest: one, .. }
-        | Fault::BreakOnce { digest: one, .. }
-        | Fault::Hold { digest: one, .. } => one == digest,
-        Fault::Corrupt { .. } | Fault::Status { .. } => false,
+        Fault::BreakOnce { digest: one, .. } | Fault::Hold { digest: one, .. } => one == digest,
+        Fault::Truncate { .. } | Fault::Corrupt { .. } | Fault::Status { .. } => false,
     })?;
     match state.faults[position].clone() {
         Fault::Hold { after, .. } => Some((after, true)),

@@ -24,14 +24,46 @@ impl Certificate {
             run(Command::new("openssl").current_dir(directory).args(arguments)).ok();
         };
         let key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"];
-        openssl(&[&["req", "-x509", "-subj", "/CN=Carrack test authority", "-keyout", "authority-key.pem", "-out", "authority.pem"], &key[..]].concat());
-        let request = [&["req", "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "request.pem"], &key[..3]].concat();
+        openssl(
+            &[
+                &[
+                    "req",
+                    "-x509",
+                    "-subj",
+                    "/CN=Carrack test authority",
+                    "-keyout",
+                    "authority-key.pem",
+                    "-out",
+                    "authority.pem",
+                ],
+                &key[..],
+            ]
+            .concat(),
+        );
+        let request =
+            [&["req", "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "request.pem"], &key[..3]].concat();
         openssl(&request);
-        std::fs::write(file("extensions"), "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n")
-            .expect("the test's directory is writable");
+        std::fs::write(
+            file("extensions"),
+            "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n",
+        )
+        .expect("the test's directory is writable");
         openssl(&[
-            "x509", "-req", "-in", "request.pem", "-CA", "authority.pem", "-CAkey", "authority-key.pem", "-CAcreateserial", "-days", "2",
-            "-extfile", "extensions", "-out", "certificate.pem",
+            "x509",
+            "-req",
+            "-in",
+            "request.pem",
+            "-CA",
+            "authority.pem",
+            "-CAkey",
+            "authority-key.pem",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "extensions",
+            "-out",
+            "certificate.pem",
         ]);
         Self { key: file("key.pem"), certificate: file("certificate.pem"), authority: file("authority.pem") }
     }

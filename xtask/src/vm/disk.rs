@@ -82,7 +82,7 @@ pub fn build(guest: &Guest, staging: &Path, image: &Path) -> Result<(), Failure>
     let tree = Tree { root: staging.to_owned() };
     for directory in [
         "bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "run", "tmp", "var/lib", "var/log", "root", "etc",
-        "vm",
+        "mnt", "vm",
     ] {
         tree.directory(directory)?;
     }
@@ -142,7 +142,8 @@ mount -t securityfs securityfs /sys/kernel/security
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 -o nosuid,nodev,noexec,nsdelegate cgroup2 /sys/fs/cgroup
 mount -t tmpfs -o nosuid,nodev,mode=755 tmpfs /run
-mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /tmp
+# On the disk, as on a node: files of the host that live below /tmp are found there too.
+chmod 1777 /tmp
 mkdir -p /dev/pts /dev/shm /dev/mqueue /run/netns
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use super::{Guest, GuestOutcome, disk, kernel, transcript};
 use crate::failure::Failure;
@@ -11,8 +10,7 @@ use crate::workspace::Workspace;
 
 /// Boots a machine, runs the guest's commands, and returns what became of each.
 ///
-/// A machine that does not end by itself is killed after the sum of the commands' limits and a minute for the boot; the
-/// commands it did not reach then have no exit code. Fails only where the machine could not be made or did not boot.
+/// A machine that does not end by itself is killed after its limit; the commands it did not reach then have no exit code. Fails only where the machine could not be made or did not boot.
 pub fn run(workspace: &Workspace, guest: &Guest, show: Show) -> Result<Vec<GuestOutcome>, Failure> {
     let kernel = kernel::prepare(workspace)?;
     let place = workspace.cache(&format!("vm-{}", std::process::id()));
@@ -33,8 +31,7 @@ pub fn run(workspace: &Workspace, guest: &Guest, show: Show) -> Result<Vec<Guest
         .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", image.display())])
         .args(["-serial", &format!("file:{}", console.display())])
         .args(["-serial", "stdio"]);
-    let limit = guest.commands.iter().map(|command| command.limit).sum::<Duration>() + Duration::from_secs(60);
-    let outcome = run_bounded(&mut qemu, limit, show)?;
+    let outcome = run_bounded(&mut qemu, guest.limit, show)?;
 
     let outcomes = transcript::parse(&outcome.output, &guest.commands);
     let is_done = outcome.output.lines().any(|line| line.trim_end() == "@@vm done");

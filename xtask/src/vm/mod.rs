@@ -31,6 +31,8 @@ pub struct Guest {
     pub programs: Vec<PathBuf>,
     /// What is run, in order.
     pub commands: Vec<GuestCommand>,
+    /// A machine that has not ended by itself is killed after this.
+    pub limit: Duration,
 }
 
 /// One program for the guest to run.
@@ -58,8 +60,9 @@ pub struct GuestOutcome {
 }
 
 impl Guest {
-    /// A machine with nothing in it but busybox.
+    /// A machine with nothing in it but busybox, that has the time of all its commands and a minute for the boot.
     pub fn new(commands: Vec<GuestCommand>) -> Self {
-        Self { memory_mib: 2048, files: vec![], programs: vec![], commands }
+        let limit = commands.iter().map(|command| command.limit).sum::<Duration>() + Duration::from_secs(60);
+        Self { memory_mib: 2048, files: vec![], programs: vec![], commands, limit }
     }
 }

@@ -47,8 +47,7 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &[u8])
     };
     let mut source = File::from(open(from, OFlags::RDONLY)?);
     let mut target = File::from(open(to, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?);
-    // On Linux this is copy_file_range(2), which shares extents where the filesystem can.
-    let bytes = io::copy(&mut source, &mut target).map_err(failed)?;
+    let bytes = carrack_sys::sparse_copy::copy(&mut source, &mut target).map_err(failed)?;
     copy_attributes(source.as_fd(), target.as_fd())?;
     Ok(bytes)
 }

@@ -123,7 +123,8 @@ impl Node {
     }
 
     pub fn client(&self) -> Client {
-        let client = Client::connect(&self.run_dir()).unwrap_or_else(|error| panic!("{error:?}\n{}", self.journal()));
+        let client =
+            Client::connect(&self.run_dir(), None).unwrap_or_else(|error| panic!("{error:?}\n{}", self.journal()));
         client.set_deadline(Some(PATIENCE)).unwrap();
         client
     }

@@ -37,7 +37,7 @@ use crate::hook::run_hooks;
 use crate::inside::console::Console;
 use crate::inside::credentials::{Inherited, Place, Prepared, become_program, prepare, raise_limits, reset};
 use crate::inside::devices::{NodeSource, apply_devices};
-use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly, mount_by_path};
+use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly};
 use crate::inside::root::{
     Leave, apply_masked_paths, apply_readonly_paths, attach_root, finish_root, move_into, stop_propagation,
 };
@@ -46,27 +46,11 @@ use crate::procfs::Procfs;
 use crate::stage::NamespaceType;
 use crate::step::{Doing, StepError};
 
-/// The root file system as the runtime outside has opened it.
-#[derive(Debug)]
-pub enum RootHandle {
-    /// A mount, attached nowhere.
-    Mount(OwnedFd),
-    /// An overlay with more layers than the new mount API of this kernel takes: it is mounted inside, on the highest of its layers.
-    OverlayByPath {
-        /// Mount data.
-        data: Vec<String>,
-        /// The directory on which it is mounted, inside only.
-        place: OwnedFd,
-        /// The directories that the data name by their handles.
-        layers: Vec<OwnedFd>,
-    },
-}
-
 /// What the process takes along from outside.
 #[derive(Debug)]
 pub struct Luggage {
-    /// The root.
-    pub root: RootHandle,
+    /// The root: a mount, attached nowhere.
+    pub root: OwnedFd,
     /// The tree of each bind mount, at the number of its step.
     pub sources: Vec<Option<OwnedFd>>,
     /// The host's procfs.
@@ -254,14 +238,14 @@ pub fn become_root() -> Result<(), StepError> {
 
 fn build(
     order: &InitOrder<'_>,
-    root: RootHandle,
+    root: OwnedFd,
     sources: Vec<Option<OwnedFd>>,
     procfs: Procfs,
     channel: &Inside,
 ) -> Result<Prepared, StepError> {
     let plan = order.plan;
     stop_propagation()?;
-    let root = Root::from(attach(root)?);
+    let root = Root::from(attach_root(root)?);
     let mounted = apply_mounts(&root, &plan.mounts, sources, order.cgroup_view)?;
     if let Some(devices) = &plan.devices {
         let source = if plan.namespaces.has_user() { NodeSource::Host } else { NodeSource::Make };
@@ -270,7 +254,7 @@ fn build(
     let console = open_console(plan, &root, &mounted)?;
     finish_readonly(&mounted)?;
     drop(mounted);
-    if !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty() {
+    if plan.hooks.has_runtime_hooks() {
         channel.tell(&FromInside::RuntimeHooks, None)?;
         channel.wait()?;
     }
@@ -278,7 +262,7 @@ fn build(
     run_hooks("createContainer", &plan.hooks.create_container, &state, order.bundle)?;
     set_up_names(plan, &procfs)?;
     move_into(&root, order.leave)?;
-    if root.resolve(&plan.process.cwd).is_err() {
+    if plan.process.cwd != "/" && root.resolve(&plan.process.cwd).is_err() {
         // It is made before the root becomes read-only. If that fails, entering it tells why.
         let _ = root.create_dir_all(&plan.process.cwd, 0o755);
     }
@@ -294,19 +278,6 @@ fn build(
     }
     let place = Place { root: &root, procfs: &procfs, inherited: order.inherited, preserve_fds: order.preserve_fds };
     prepare(&plan.process, &place)
-}
-
-fn attach(root: RootHandle) -> Result<OwnedFd, StepError> {
-    let mount = match root {
-        RootHandle::Mount(mount) => return attach_root(mount),
-        RootHandle::OverlayByPath { data, place, layers } => {
-            let mount =
-                mount_by_path(&place, "overlay", "overlay", &data, 0).doing(|| "mount the overlay of the root")?;
-            drop(layers);
-            mount
-        }
-    };
-    Ok(mount)
 }
 
 fn open_console(plan: &Plan, root: &Root, mounted: &Mounted) -> Result<Option<Console>, StepError> {

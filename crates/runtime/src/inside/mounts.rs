@@ -5,13 +5,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_rooted::{Root, path_of};
+use carrack_rooted::Root;
 use carrack_sys::mount_attr::{Depth, MountAttr};
 use carrack_sys::rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat,
 };
 use carrack_sys::rustix::io::Errno;
-use carrack_sys::rustix::mount::{MountFlags, mount};
 use carrack_words::Kind;
 
 use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
@@ -127,20 +126,25 @@ fn apply_file_system(
 ) -> Result<(), StepError> {
     let failed = || mounting_failed(step, source);
     let existing = match root.resolve_last(&step.destination) {
-        Ok(handle) => Some(statat(&handle, "", AtFlags::EMPTY_PATH).doing(failed)?),
+        Ok(handle) => Some((statat(&handle, "", AtFlags::EMPTY_PATH).doing(failed)?, handle)),
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error.into()),
     };
+    let is_existing = existing.is_some();
+    let directory = existing.filter(|(stat, _)| file_type(stat) == FileType::Directory);
     // Behind a link, `/proc` could be a directory of the image full of forged files.
-    if matches!(kind, "proc" | "sysfs") && existing.is_some_and(|stat| file_type(&stat) != FileType::Directory) {
+    if matches!(kind, "proc" | "sysfs") && is_existing && directory.is_none() {
         let message = format!("filesystem {kind:?} must be mounted on ordinary directory");
         return Err(StepError::refused(Kind::Invalid, message));
     }
-    let target = root.create_dir_all(&step.destination, 0o755)?;
+    let target = match directory {
+        Some((_, handle)) => handle,
+        None => root.create_dir_all(&step.destination, 0o755)?,
+    };
     let mut data = step.options.data.clone();
     let is_tmpfs = kind == "tmpfs";
     // A tmpfs takes over the mode of the directory that it covers; images count on that for /tmp.
-    if is_tmpfs && existing.is_some() && !data.iter().any(|one| one.starts_with("mode=")) {
+    if is_tmpfs && is_existing && !data.iter().any(|one| one.starts_with("mode=")) {
         let below = statat(&target, "", AtFlags::EMPTY_PATH).doing(failed)?;
         data.push(format!("mode={:o}", below.st_mode & 0o7777));
     }
@@ -151,7 +155,8 @@ fn apply_file_system(
         attributes &= !MountAttr::RDONLY;
     }
     if data.iter().any(|one| one.len() > MAX_VALUE_BYTES) {
-        let handle = mount_by_path(&target, kind, source, &data, attributes).doing(failed)?;
+        let handle = mounting::mount_over_root(kind, source, &data, attributes).doing(failed)?;
+        mounting::attach(&handle, &target).doing(failed)?;
         apply_options(&handle, &step.options, false).doing(failed)?;
         return Ok(());
     }
@@ -178,37 +183,6 @@ fn apply_file_system(
         mounted.readonly_later.push(handle);
     }
     Ok(())
-}
-
-/// For data too long for fsconfig(2), such as an overlay of many layers: the old call, on a handle's path in the host's procfs.
-pub fn mount_by_path(
-    target: &OwnedFd,
-    kind: &str,
-    source: &str,
-    data: &[String],
-    attributes: u64,
-) -> std::io::Result<OwnedFd> {
-    let mut flags = MountFlags::empty();
-    for (bit, flag) in [
-        (MountAttr::RDONLY, MountFlags::RDONLY),
-        (MountAttr::NOSUID, MountFlags::NOSUID),
-        (MountAttr::NODEV, MountFlags::NODEV),
-        (MountAttr::NOEXEC, MountFlags::NOEXEC),
-        (MountAttr::NODIRATIME, MountFlags::NODIRATIME),
-    ] {
-        if attributes & bit != 0 {
-            flags |= flag;
-        }
-    }
-    match attributes & MountAttr::ATIME {
-        MountAttr::NOATIME => flags |= MountFlags::NOATIME,
-        MountAttr::STRICTATIME => flags |= MountFlags::STRICTATIME,
-        _ => flags |= MountFlags::RELATIME,
-    }
-    let data = std::ffi::CString::new(data.join(",")).map_err(|_| std::io::ErrorKind::InvalidInput)?;
-    mount(source, path_of(target), kind, flags, data.as_c_str())?;
-    // `target` is below the new mount now; its path is not, since opening follows what is mounted there.
-    Ok(openat(CWD, path_of(target), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn apply_cgroups(

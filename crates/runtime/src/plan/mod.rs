@@ -52,6 +52,8 @@ pub enum RootSource {
         upper: PathBuf,
         /// Overlayfs's own.
         work: PathBuf,
+        /// Never synced.
+        volatile: bool,
     },
 }
 
@@ -229,11 +231,16 @@ fn plan_root(
             Some(root) if !root.path.is_empty() => RootSource::Directory(request.bundle.join(root.path)),
             _ => return Err(PlanError::Missing { field: "root.path" }),
         },
-        Rootfs::Overlay { lowers, upper, work } => {
+        Rootfs::Overlay { lowers, upper, work, volatile } => {
             if lowers.is_empty() {
                 return Err(PlanError::Missing { field: "lowers of the root overlay" });
             }
-            RootSource::Overlay { lowers: lowers.clone(), upper: upper.clone(), work: work.clone() }
+            RootSource::Overlay {
+                lowers: lowers.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+                volatile: *volatile,
+            }
         }
     };
     let options = if propagation.is_empty() { vec![] } else { vec![propagation] };
