@@ -6,9 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use carrack_sys::rustix::process::{Pid, Signal, kill_process};
-use carrack_tests::command::{Running, start};
+use carrack_tests::command::{Running, run, start};
 use carrack_tests::cri::Cri;
 use carrack_tests::wait::wait_for;
+
+const BRIDGE: &str = "cnibench0";
 
 /// A running daemon.
 pub struct Containerd {
@@ -45,6 +47,8 @@ impl Drop for Containerd {
             // It may have ended by itself.
             let _ = kill_process(pid, Signal::TERM);
             running.finish(Duration::from_secs(30));
+            // The plugin makes the bridge and leaves it.
+            run(Command::new("ip").args(["link", "delete", BRIDGE]));
         }
     }
 }
@@ -82,7 +86,7 @@ fn network(place: &Path) -> String {
         "name": "bench",
         "plugins": [
             {
-                "type": "bridge", "bridge": "cnibench0", "isGateway": true, "ipMasq": true,
+                "type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": true,
                 "ipam": { "type": "host-local", "dataDir": place.join("addresses"), "ranges": [[{ "subnet": "10.199.0.0/16" }]],
                     "routes": [{ "dst": "0.0.0.0/0" }] }
             },

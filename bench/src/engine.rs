@@ -1,6 +1,7 @@
 //! Without a daemon: `run --rm` and `exec`, warm, against Podman.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -61,6 +62,15 @@ pub fn run_suite() {
 struct Podman<'a> {
     place: &'a Place,
     image: String,
+    had_bridge: bool,
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        if !self.had_bridge {
+            run(Command::new("ip").args(["link", "delete", "cni-podman0"]));
+        }
+    }
 }
 
 impl<'a> Podman<'a> {
@@ -69,10 +79,13 @@ impl<'a> Podman<'a> {
             println!("podman is not installed: left out");
             return None;
         }
-        let podman = Self { place, image: image.to_owned() };
+        let podman = Self { place, image: image.to_owned(), had_bridge: Path::new(Self::BRIDGE).exists() };
         run(&mut podman.command(&["pull", "--quiet", "--tls-verify=false", image])).ok();
         Some(podman)
     }
+
+    /// What Podman calls the bridge of its default network.
+    const BRIDGE: &'static str = "/sys/class/net/cni-podman0";
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("podman");

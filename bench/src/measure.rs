@@ -9,12 +9,20 @@ use std::time::{Duration, Instant};
 use carrack_sys::rustix::process::Pid;
 use carrack_sys::usage::wait_with_usage;
 
-/// Something that is measured: a name, and how one run is made. The closure gets the number of the run, for unique names.
+/// Something that is measured: a name, and how one run is made. The closures get the number of the run, for unique names.
 pub struct Contender<'a> {
     /// In the table.
     pub name: String,
-    run: Box<dyn FnMut(usize) -> Sample + 'a>,
+    run: Run<'a>,
     samples: Vec<Sample>,
+    peak_bytes: Option<u64>,
+}
+
+enum Run<'a> {
+    /// A program that must succeed.
+    Program(Box<dyn FnMut(usize) -> Command + 'a>),
+    /// Work that measures itself.
+    Work(Box<dyn FnMut(usize) -> Sample + 'a>),
 }
 
 /// One run.
@@ -24,19 +32,17 @@ pub struct Sample {
     pub took: Duration,
     /// Of all processors, where it is known.
     pub cpu: Duration,
-    /// The largest resident set, where it is known.
-    pub peak_bytes: u64,
 }
 
 impl<'a> Contender<'a> {
-    /// A contender whose run is a program that must succeed.
-    pub fn program(name: &str, mut command: impl FnMut(usize) -> Command + 'a) -> Self {
-        Self::work(name, move |number| time_program(&mut command(number)))
+    /// A contender whose run is a program.
+    pub fn program(name: &str, command: impl FnMut(usize) -> Command + 'a) -> Self {
+        Self { name: name.into(), run: Run::Program(Box::new(command)), samples: vec![], peak_bytes: None }
     }
 
     /// A contender whose run measures itself.
     pub fn work(name: &str, run: impl FnMut(usize) -> Sample + 'a) -> Self {
-        Self { name: name.into(), run: Box::new(run), samples: vec![] }
+        Self { name: name.into(), run: Run::Work(Box::new(run)), samples: vec![], peak_bytes: None }
     }
 
     /// The middle time.
@@ -49,9 +55,16 @@ impl<'a> Contender<'a> {
         middle(self.samples.iter().map(|sample| sample.cpu).collect())
     }
 
-    /// The largest resident set of any run.
-    pub fn peak_bytes(&self) -> u64 {
-        self.samples.iter().map(|sample| sample.peak_bytes).max().unwrap_or(0)
+    /// The largest resident set of any process of a run, for programs.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        self.peak_bytes
+    }
+
+    fn sample(&mut self, number: usize) -> Sample {
+        match &mut self.run {
+            Run::Program(command) => time_program(&mut command(number)),
+            Run::Work(work) => work(number),
+        }
     }
 }
 
@@ -69,25 +82,42 @@ pub fn race(contenders: &mut [Contender<'_>], rounds: usize, block: usize, pause
             let contender = &mut contenders[index];
             for run in 0..block + warm_up {
                 thread::sleep(pause);
-                let sample = (contender.run)(turn * (block + warm_up) + run);
+                let sample = contender.sample(turn * (block + warm_up) + run);
                 if run >= warm_up {
                     contender.samples.push(sample);
                 }
             }
         }
     }
+    for contender in contenders {
+        if let Run::Program(command) = &mut contender.run {
+            contender.peak_bytes = Some(peak_of(&command(usize::MAX)));
+        }
+    }
+}
+
+/// The largest resident set of a run, by a run of its own under busybox's `time`: what the kernel reports of a child begins with
+/// the size of the process that forked it, and this one is larger than what it measures.
+fn peak_of(command: &Command) -> u64 {
+    let mut timed = Command::new(carrack_tests::programs::busybox());
+    timed.args(["time", "-f", "peak-kib %M"]).arg(command.get_program()).args(command.get_args());
+    let ran = carrack_tests::command::run(&mut timed);
+    assert_eq!(ran.code, 0, "{ran}");
+    let line = ran.stderr.lines().rev().find_map(|line| line.strip_prefix("peak-kib "));
+    line.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Runs a program, which must succeed, with its output thrown away.
 pub fn time_program(command: &mut Command) -> Sample {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = Instant::now();
+    #[expect(clippy::zombie_processes, reason = "wait_with_usage() reaps it, which the lint cannot see")]
     let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
     let (status, usage) = wait_with_usage(pid).expect("our own child can be waited for");
     let took = started.elapsed();
     assert!(status.success(), "{command:?} failed; run it by hand to see why");
-    Sample { took, cpu: usage.user + usage.system, peak_bytes: usage.peak_bytes }
+    Sample { took, cpu: usage.user + usage.system }
 }
 
 /// How many system calls a program and its children make, by strace.

@@ -42,6 +42,6 @@ fn milliseconds(time: Duration) -> String {
     if time.is_zero() { "-".into() } else { format!("{:.2} ms", time.as_secs_f64() * 1e3) }
 }
 
-fn megabytes(bytes: u64) -> String {
-    if bytes == 0 { "-".into() } else { format!("{:.1} MB", bytes as f64 / 1e6) }
+fn megabytes(bytes: Option<u64>) -> String {
+    bytes.map_or("-".into(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6))
 }

@@ -351,12 +351,15 @@ fn root_a_registry_that_is_down_is_named() {
     node.finish();
 }
 
+/// Puts one hostile entry into an archive.
+type Fill = Box<dyn Fn(&mut Tarball)>;
+
 #[test]
 fn root_hostile_archives_are_refused_and_touch_nothing() {
     let (node, registry, _) = with_busybox("hostile");
     let outside = node.place().file("outside", "untouched");
     let target = outside.to_string_lossy();
-    let escape: Vec<(&str, Box<dyn Fn(&mut Tarball)>)> = vec![
+    let escape: Vec<(&str, Fill)> = vec![
         ("dotdot", Box::new(|tar| tar.file("../../../../../../tmp/carrack-escape", 0o644, b"escaped"))),
         ("absolute", Box::new(|tar| tar.file("/../../../../../../tmp/carrack-escape", 0o644, b"escaped"))),
         ("whiteout", Box::new(|tar| tar.file(".wh...", 0o644, b""))),

@@ -92,6 +92,11 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
         |path: PathBuf| std::path::absolute(&path).map_err(Failure::io(format!("resolve {}", path.display())));
     let config = EngineConfig::new(absolute(root)?, absolute(run)?).map_err(Failure::io("find the own program"))?;
     let engine = Arc::new(Engine::open(config)?);
+    if !matches!(command_line.command, Command::Serve(_)) {
+        for failure in engine.recover_after_reboot()?.failures {
+            eprintln!("carrack: after the reboot: {failure}");
+        }
+    }
     match command_line.command {
         Command::Run(flags) => run::run(&engine, *flags),
         Command::Ps(flags) => containers::ps(&engine, &flags),

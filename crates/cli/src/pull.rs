@@ -80,7 +80,12 @@ fn fetch(engine: &Engine, name: &ImageRef, platform: Option<&str>, quiet: bool) 
     // Dropping the future has cancelled what was under way; its clean-up is awaited here.
     drop(runtime);
     match pulled {
-        Some(pulled) => pulled.map_err(|error| Failure::Engine(error.into())),
+        Some(Ok(image)) => {
+            // What an earlier pull left that was killed.
+            engine.store().gc().map_err(|error| Failure::Engine(error.into()))?;
+            Ok(image)
+        }
+        Some(Err(error)) => Err(Failure::Engine(error.into())),
         None => Err(Failure::Interrupted),
     }
 }

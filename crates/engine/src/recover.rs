@@ -11,6 +11,16 @@ use crate::error::{EngineError, chain};
 use crate::record::{ContainerRecord, PodRecord, PodStage};
 use crate::view::Phase;
 
+/// Is in the run directory once what an earlier boot left has been released.
+const RECOVERED: &str = "recovered";
+
+/// Whether containers are started again by their policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    No,
+    Yes,
+}
+
 /// What recovery found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -23,20 +33,16 @@ pub struct Recovered {
 }
 
 impl Engine {
-    /// Releases what nobody owns any more and starts again what is to run.
+    /// Releases what nobody owns any more, starts again what is to run, and sweeps the store. For the start of a daemon.
     pub fn recover(&self) -> Result<Recovered, EngineError> {
         let mut found = Recovered::default();
-        for pod in self.pods_table().list()? {
-            if let Err(error) = self.recover_pod(&pod, &mut found) {
-                found.failures.push(format!("pod {}: {}", pod.id.short(), chain(&error)));
-            }
-        }
+        self.recover_pods(Restart::Yes, &mut found)?;
         // A firewall that was started meanwhile may be in the way, or our rules may be gone.
         match self.network()?.ensure() {
             Ok(changes) => changes.iter().for_each(|change| tracing::info!("{change}")),
             Err(error) => found.failures.push(chain(&error)),
         }
-        // The list of pods was read before; one that is just being made is in the table before it gets an address.
+        // The network lists its pods first and asks afterwards: one that is just being made is in the table before it gets an address.
         let network = self.network()?.reconcile(|id| match self.pods_table().get(id) {
             Ok(kept) => kept.record.stage != PodStage::Idle,
             // A database that fails says nothing about the pod.
@@ -46,7 +52,29 @@ impl Engine {
             found.failures.push(chain(&error));
         }
         self.release_unused_images()?;
+        if let Err(error) = self.store.gc() {
+            found.failures.push(chain(&error));
+        }
         Ok(found)
+    }
+
+    /// Releases what a reboot has ended, if nobody has done so in this boot. For commands that run without a daemon; they start nothing again.
+    pub fn recover_after_reboot(&self) -> Result<Recovered, EngineError> {
+        let mut found = Recovered::default();
+        if !self.config.run.join(RECOVERED).exists() {
+            self.recover_pods(Restart::No, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn recover_pods(&self, restart: Restart, found: &mut Recovered) -> Result<(), EngineError> {
+        for pod in self.pods_table().list()? {
+            if let Err(error) = self.recover_pod(&pod, restart, found) {
+                found.failures.push(format!("pod {}: {}", pod.id.short(), chain(&error)));
+            }
+        }
+        let mark = self.config.run.join(RECOVERED);
+        std::fs::write(&mark, "").map_err(EngineError::io("write", mark))
     }
 
     /// A container whose maker was killed before it was recorded may still hold its image.
@@ -64,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    fn recover_pod(&self, pod: &PodRecord, found: &mut Recovered) -> Result<(), EngineError> {
+    fn recover_pod(&self, pod: &PodRecord, restart: Restart, found: &mut Recovered) -> Result<(), EngineError> {
         let Some(lock) = self.store.locks().try_acquire("pod", pod.id.as_str())? else { return Ok(()) };
         let mut kept = match self.pods_table().get(&pod.id) {
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
@@ -97,6 +125,9 @@ impl Engine {
             }
         }
         drop(lock);
+        if restart == Restart::No {
+            return Ok(());
+        }
         for container in containers.iter().filter(|container| !container.sandboxed && wants_start(container)) {
             if matches!(self.observe(container)?, Phase::Exited(_))
                 && container.started_in_boot.as_ref() != Some(&self.boot_id)

@@ -12,6 +12,8 @@
 //!     │ ◀──────────── end of stream ───────── │   the program is executed, or it waits for `start`
 //! ```
 //!
+//! Where nothing depends on `Ready`, the last `Continue` is sent before it comes, so that inside need not wait.
+//!
 //! At any point `Failed` may come instead. If outside dies, inside reads the end of the stream and exits.
 
 use std::io;

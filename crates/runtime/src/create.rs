@@ -36,7 +36,7 @@ use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
 use crate::mounting;
-use crate::overlay::{Changes, open_overlay};
+use crate::overlay::{Changes, open_overlay_alone};
 use crate::plan::mount::MountKind;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
@@ -596,7 +596,7 @@ fn open_root(source: &RootSource) -> Result<OwnedFd, StepError> {
             mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))
         }
         RootSource::Overlay { lowers, upper, work, volatile } => {
-            Ok(open_overlay(lowers, Some(Changes { upper, work, volatile: *volatile }))?)
+            Ok(open_overlay_alone(lowers, Some(Changes { upper, work, volatile: *volatile }))?)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! An overlay of any number of layers as a mount that is attached nowhere, on every kernel that we run on.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use carrack_rooted::path_of;
@@ -9,6 +9,7 @@ use carrack_sys::mount_attr::{Depth, MountAttr};
 use carrack_sys::namespace::{self, Namespaces};
 use carrack_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use carrack_sys::rustix::mount::{MountPropagationFlags, mount_change};
+use carrack_sys::rustix::process::{chroot, fchdir};
 
 use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
 
@@ -48,7 +49,28 @@ pub struct Changes<'a> {
 /// the handle.
 ///
 /// Layers go one by one where the kernel takes them so, else all in one value if it is short enough, else by the old mount(2).
+///
+/// For a process of several threads.
 pub fn open_overlay(lowers: &[PathBuf], changes: Option<Changes<'_>>) -> Result<OwnedFd, OverlayError> {
+    open_with(lowers, changes, || {
+        // A thread, since only that can have a mount namespace for a moment.
+        std::thread::scope(|scope| scope.spawn(|| mount_aside(lowers, changes)).join()).unwrap_or_else(|_| {
+            let source = io::Error::other("the thread that mounts panicked");
+            Err(OverlayError::Mount { layers: lowers.len(), source })
+        })
+    })
+}
+
+/// The same for a process of one thread, which it stays: only such a one may make a container.
+pub(crate) fn open_overlay_alone(lowers: &[PathBuf], changes: Option<Changes<'_>>) -> Result<OwnedFd, OverlayError> {
+    open_with(lowers, changes, || mount_in_passing(lowers, changes))
+}
+
+fn open_with(
+    lowers: &[PathBuf],
+    changes: Option<Changes<'_>>,
+    mount_by_old_call: impl FnOnce() -> Result<OwnedFd, OverlayError>,
+) -> Result<OwnedFd, OverlayError> {
     let directories = Directories::open(lowers, changes)?;
     let failed = |source| OverlayError::Mount { layers: lowers.len(), source };
     let names = directories.lower_names();
@@ -65,9 +87,27 @@ pub fn open_overlay(lowers: &[PathBuf], changes: Option<Changes<'_>>) -> Result<
         return directories.configure("lowerdir", &[together]).map_err(failed);
     }
     drop(directories);
-    // A thread, since only that can have a mount namespace for a moment.
-    std::thread::scope(|scope| scope.spawn(|| mount_aside(lowers, changes)).join())
-        .unwrap_or_else(|_| Err(failed(io::Error::other("the thread that mounts panicked"))))
+    mount_by_old_call()
+}
+
+/// Goes into a mount namespace of its own to mount, and comes back to the same namespace, root and working directory.
+fn mount_in_passing(lowers: &[PathBuf], changes: Option<Changes<'_>>) -> Result<OwnedFd, OverlayError> {
+    let failed = |source| OverlayError::Mount { layers: lowers.len(), source };
+    let open = |path: &str, flags| {
+        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed(errno.into()))
+    };
+    let own = open("/proc/self/ns/mnt", OFlags::RDONLY)?;
+    let root = open("/", OFlags::PATH | OFlags::DIRECTORY)?;
+    let working_directory = open(".", OFlags::PATH | OFlags::DIRECTORY)?;
+    let mounted = mount_aside(lowers, changes);
+    let come_back = || -> io::Result<()> {
+        namespace::join(own.as_fd(), Namespaces::MOUNT)?;
+        fchdir(&root)?;
+        chroot(".")?;
+        Ok(fchdir(&working_directory)?)
+    };
+    come_back().map_err(failed)?;
+    mounted
 }
 
 /// The parameter of overlayfs that adds one lower layer below those before it.
@@ -83,7 +123,7 @@ fn takes_layers_one_by_one(names: &[String]) -> bool {
         && file_system.set("carrack-knows-no-such-parameter", "1").is_err()
 }
 
-/// Mounts in a mount namespace of this thread's own, and takes a copy of the mount out of it.
+/// Mounts in a mount namespace that this thread makes and stays in, and takes a copy of the mount out of it.
 ///
 /// The directories are opened again there: overlayfs takes no layer that belongs to another mount namespace.
 fn mount_aside(lowers: &[PathBuf], changes: Option<Changes<'_>>) -> Result<OwnedFd, OverlayError> {
@@ -159,6 +199,32 @@ mod tests {
     use carrack_sys::rustix::fs::{StatVfsMountFlags, fstatvfs};
     use std::fs;
     use std::io::Read;
+
+    #[test]
+    fn root_the_old_call_mounts_too_and_leaves_the_thread_where_it_was() {
+        let base = std::env::temp_dir().join(format!("carrack-passing-{}", std::process::id()));
+        let lowers = ["upper", "lower"].map(|name| base.join(name)).to_vec();
+        for lower in &lowers {
+            fs::create_dir_all(lower).unwrap();
+            fs::write(lower.join("which"), lower.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+        let here = || {
+            let namespace = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+            (
+                namespace,
+                fs::read_link("/proc/thread-self/root").unwrap(),
+                fs::read_link("/proc/thread-self/cwd").unwrap(),
+            )
+        };
+        let before = here();
+        let view = mount_in_passing(&lowers, None).unwrap();
+        assert_eq!(here(), before);
+        let which = openat(&view, "which", OFlags::RDONLY, Mode::empty()).unwrap();
+        assert_eq!(io::read_to_string(fs::File::from(which)).unwrap(), "upper");
+        assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("carrack-passing-"));
+        drop(view);
+        fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn root_a_view_of_two_and_of_many_layers_shows_the_topmost_and_cannot_be_written() {

@@ -478,6 +478,29 @@ fn root_preserved_handles_reach_the_program_and_others_do_not() {
 }
 
 #[test]
+fn root_a_handle_that_is_not_open_cannot_be_preserved() {
+    need_root!("root_a_handle_that_is_not_open_cannot_be_preserved");
+    let mut bundle = Bundle::new("ls /proc/self/fd");
+    bundle.write();
+    let id = bundle.id();
+    let said = bundle.oci(&["run", "--preserve-fds", "200", &id]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.starts_with("--preserve-fds 200: handle "), "{said:?}");
+}
+
+#[test]
+fn root_a_standard_handle_that_is_closed_is_the_null_device_and_none_of_ours() {
+    need_root!("root_a_standard_handle_that_is_closed_is_the_null_device_and_none_of_ours");
+    let mut bundle = Bundle::new("ls -l /proc/self/fd/0");
+    bundle.write();
+    let id = bundle.id();
+    let line =
+        format!("exec <&-; exec {} --root {}/state run {id}", common::program().display(), bundle.directory.display());
+    let output = Command::new("sh").args(["-c", &line]).current_dir(&bundle.directory).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(" -> /dev/null\n"), "{output:?}");
+}
+
+#[test]
 fn root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace() {
     need_root!("root_a_create_that_dies_at_any_system_call_is_deleted_without_a_trace");
     if Command::new("strace").arg("-V").output().is_err() {
