@@ -40,10 +40,10 @@ const PACKAGES_IN_VM: &[&str] =
     &["carrack-runtime", "carrack-cgroup", "carrack-oci", "carrack-network", "carrack-monitor", "carrack-tests"];
 
 /// Tests over the programs that a machine without KVM could only fail, or whose answer does not hang on the kernel.
-const TESTS_NOT_IN_VM: &[&str] = &["budgets", "fixtures"];
+const TESTS_NOT_IN_VM: &[&str] = &["budgets", "fixtures", "images"];
 
 /// Dynamic programs that tests in the guest use where they find them.
-const PROGRAMS_IN_VM: &[&str] = &["nft", "ip", "unshare", "nsenter", "setsid", "setpriv", "strace"];
+const PROGRAMS_IN_VM: &[&str] = &["apparmor_parser", "nft", "ip", "unshare", "nsenter", "setsid", "setpriv", "strace"];
 
 impl Stage {
     /// In the order in which they run: the quick and telling first.
