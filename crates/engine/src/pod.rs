@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use carrack_monitor::Vacant;
 use carrack_monitor::client::{Client, ClientError};
 use carrack_monitor_proto::{
     ContainerPhase, IpcMode, NetworkMode as MonitorNetwork, POD_CONFIG_FILE, PidMode, PodConfig, PodState, Request,
@@ -30,6 +33,10 @@ use crate::record::{PodRecord, PodStage};
 use crate::request::{NamespaceMode, NetworkMode, PodFilter, PodRequest};
 use crate::table::Kept;
 use crate::view::PodView;
+
+/// How long a monitor that takes no requests may take to begin or to end.
+const MONITOR_END_LIMIT: Duration = Duration::from_secs(5);
+const MONITOR_POLL: Duration = Duration::from_millis(2);
 
 impl Engine {
     /// Makes a pod sandbox. A repeat of the same request finds the sandbox that it made; another one of the same name is refused.
@@ -268,10 +275,9 @@ impl Engine {
             return Ok(());
         }
         let mut failures: Vec<EngineError> = Vec::new();
-        let ended = self.end_monitor(&id);
-        let has_ended = ended.is_ok();
+        let vacant = self.end_monitor(&id);
         let mut attempt = |result: Result<(), EngineError>| failures.extend(result.err());
-        attempt(ended);
+        let vacant = vacant.map_err(|error| attempt(Err(error))).ok();
         attempt(self.end_orphans(&id));
         if kept.record.network_namespace.is_some() || kept.record.stage == PodStage::Making {
             attempt(self.network().and_then(|network| Ok(network.detach(&id)?)));
@@ -281,7 +287,7 @@ impl Engine {
         attempt(unmount_shm(&directory.join("shm")));
         attempt(remove_tree(&self.config.files_dir(&id)));
         // It holds the way to a monitor that would not end.
-        if has_ended {
+        if vacant.is_some() {
             attempt(remove_tree(&directory));
         }
         if !failures.is_empty() {
@@ -295,12 +301,24 @@ impl Engine {
         self.pods_table().update(kept)
     }
 
-    /// Kills what runs and ends the monitor.
-    fn end_monitor(&self, pod: &PodId) -> Result<(), EngineError> {
-        match self.shut_down(pod) {
-            // It has ended by itself meanwhile.
-            Err(error) if is_absent(&error) => Ok(()),
-            other => Ok(other?),
+    /// Kills what runs and ends the monitor. None begins as long as the result lives.
+    fn end_monitor(&self, pod: &PodId) -> Result<Vacant, EngineError> {
+        let directory = self.config.pod_dir(pod);
+        let deadline = Instant::now() + MONITOR_END_LIMIT;
+        loop {
+            match self.shut_down(pod) {
+                Ok(()) => {}
+                // It has ended by itself meanwhile; or it is about to begin, and who started it was killed.
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(vacant) = Vacant::claim(&directory).map_err(EngineError::io("lock", &directory))? {
+                return Ok(vacant);
+            }
+            if Instant::now() >= deadline {
+                return Err(ClientError::Deadline.into());
+            }
+            thread::sleep(MONITOR_POLL);
         }
     }
 

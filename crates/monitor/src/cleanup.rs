@@ -73,7 +73,7 @@ impl Pod {
 
     pub(crate) fn begin_end(&mut self, run_cleanup: RunCleanup) {
         self.listener = None;
-        self.run_dir.remove_socket();
+        self.run_dir.unlock();
         let cleanup = match run_cleanup {
             RunCleanup::Yes => self.start_cleanup(),
             RunCleanup::No => None,

@@ -37,4 +37,5 @@ mod test_dir;
 
 pub use error::MonitorError;
 pub use run::{READY, run};
+pub use run_dir::Vacant;
 pub use start::{StartError, start};

@@ -18,7 +18,30 @@ const STREAMS: &str = "streams";
 /// Clients that may wait to be accepted; the loop accepts whenever it comes by.
 const BACKLOG: i32 = 128;
 
-/// The run directory, locked for as long as this lives: one monitor to a pod.
+/// A pod's run directory in which no monitor is and none can begin for as long as this lives.
+#[derive(Debug)]
+pub struct Vacant {
+    _handle: Option<File>,
+}
+
+impl Vacant {
+    /// Claims the directory at once; `None` if a monitor has it, be it one that does not take requests yet. A directory that is not
+    /// there is vacant.
+    pub fn claim(directory: &Path) -> io::Result<Option<Self>> {
+        let handle = match File::open(directory) {
+            Ok(handle) => handle,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(Self { _handle: None })),
+            Err(error) => return Err(error),
+        };
+        match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _handle: Some(handle) })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The run directory, locked until [`RunDir::unlock`]: one monitor to a pod.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -79,9 +102,33 @@ impl RunDir {
         Ok(socket)
     }
 
+    /// Gives the directory free for whoever cleans up: this monitor takes no requests any more and makes nothing there.
+    pub(crate) fn unlock(&self) {
+        self.remove_socket();
+        // Unlocking one's own handle does not fail; if it did, the lock would end with the process.
+        let _ = flock(&self.handle, FlockOperation::Unlock);
+    }
+
     /// Removes the socket; that there is none is fine.
-    pub(crate) fn remove_socket(&self) {
+    fn remove_socket(&self) {
         // What cannot be removed is replaced or refused when the next monitor listens.
         let _ = fs::remove_file(self.path.join(SOCKET_FILE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Vacant;
+    use crate::test_dir::TestDir;
+
+    #[test]
+    fn a_directory_is_claimed_once_and_a_missing_one_always() {
+        let directory = TestDir::new();
+        let held = Vacant::claim(directory.path()).expect("the directory can be locked");
+        assert!(held.is_some());
+        assert!(Vacant::claim(directory.path()).expect("a held directory is no failure").is_none());
+        drop(held);
+        assert!(Vacant::claim(directory.path()).expect("the directory can be locked").is_some());
+        assert!(Vacant::claim(&directory.path().join("missing")).expect("absence is no failure").is_some());
     }
 }
