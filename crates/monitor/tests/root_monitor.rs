@@ -334,7 +334,7 @@ fn root_a_terminal_has_the_size_it_was_given_before_the_start() {
     assert!(attached.terminal);
     start(&mut client, "c");
     let mut seen = Vec::new();
-    while !String::from_utf8_lossy(&seen).contains("terminal") {
+    while !String::from_utf8_lossy(&seen).contains("terminal\r\n") {
         match attached.reader.next_frame().unwrap() {
             StreamFrame::Data { stream: Stream::Stdout, bytes } => seen.extend(bytes),
             other => panic!("{other:?}"),
