@@ -96,11 +96,11 @@ pub fn race(contenders: &mut [Contender<'_>], rounds: usize, block: usize, pause
     }
 }
 
-/// The largest resident set of a run, by a run of its own under busybox's `time`: what the kernel reports of a child begins with
+/// The largest resident set of a run, by a run of its own below a small program: what the kernel reports of a child begins with
 /// the size of the process that forked it, and this one is larger than what it measures.
 fn peak_of(command: &Command) -> u64 {
-    let mut timed = Command::new(carrack_tests::programs::busybox());
-    timed.args(["time", "-f", "peak-kib %M"]).arg(command.get_program()).args(command.get_args());
+    let mut timed = Command::new(std::env::var_os("CARRACK_PEAK").expect("cargo xtask bench sets CARRACK_PEAK"));
+    timed.arg(command.get_program()).args(command.get_args());
     let ran = carrack_tests::command::run(&mut timed);
     assert_eq!(ran.code, 0, "{ran}");
     let line = ran.stderr.lines().rev().find_map(|line| line.strip_prefix("peak-kib "));

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use carrack_seccomp::{Arch, KernelVersion, default_profile};
+use carrack_sys::rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use carrack_tests::bundle::Bundle;
 use carrack_tests::place::Place;
 use carrack_tests::programs;
@@ -23,9 +24,14 @@ const TARGETS: &[Target] = &[
 const CADENCES: &[(Duration, usize, usize, &str)] =
     &[(Duration::ZERO, 200, 20, "back to back"), (Duration::from_millis(200), 30, 1, "one every 0.2 s")];
 
+/// The directory of all state directories.
+const STATE: &str = "state";
+
 /// Measures back to back and at a cadence, without and with a seccomp profile.
 pub fn run_suite() {
     let place = Place::new("bench-runtime");
+    // Where a runtime keeps its state is a tmpfs on a node (/run); on a disk, its file system would be measured too.
+    mount_tmpfs(&place.directory(STATE));
     let plain = Bundle::new(&place.directory("plain"), &["/bin/true"]);
     let mut filtered = Bundle::new(&place.directory("filtered"), &["/bin/true"]);
     filtered.change(|config| config["linux"]["seccomp"] = profile(config));
@@ -43,6 +49,12 @@ pub fn run_suite() {
     for (name, command) in commands(&place, &plain.path) {
         println!("  {name:<24} {:>10}", count_system_calls(&command("strace"), place.path()));
     }
+    unmount(place.join(STATE), UnmountFlags::DETACH).expect("it was mounted above");
+}
+
+/// In this program's own mount namespace.
+fn mount_tmpfs(directory: &Path) {
+    mount("tmpfs", directory, "tmpfs", MountFlags::empty(), None).expect("benchmarks are run as root");
 }
 
 fn contenders<'a>(place: &'a Place, bundle: &'a Path) -> Vec<Contender<'a>> {
@@ -63,7 +75,7 @@ fn commands<'a>(place: &'a Place, bundle: &'a Path) -> Vec<(&'static str, MakeCo
             println!("{name} is not installed: left out");
             continue;
         }
-        let state = place.directory(&format!("state-{name}"));
+        let state = place.directory(&format!("{STATE}/{name}"));
         commands.push((name, Box::new(move |suffix| run_command(&program, &state, bundle, suffix))));
     }
     let floor = std::env::var_os("CARRACK_FLOOR").map(PathBuf::from).expect("cargo xtask bench sets CARRACK_FLOOR");

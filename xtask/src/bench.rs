@@ -16,20 +16,20 @@ pub fn run(workspace: &Workspace, suites: &[&str]) -> Result<(), Failure> {
     packages::install(packages::FOR_TESTS)?;
     packages::install(packages::FOR_BENCHMARKS)?;
     let programs = build::build(workspace, Profile::Release)?;
-    let floor = build_floor(workspace)?;
+    let [floor, peak] = [build_c(workspace, "floor")?, build_c(workspace, "peak")?];
     run_here(cargo().args(["build", "--quiet", "--release", "--package", "carrack-bench"]))?;
     let mut command = Command::new(workspace.program("carrack-bench", Profile::Release));
-    command.args(suites).env("CARRACK_FLOOR", floor);
+    command.args(suites).env("CARRACK_FLOOR", floor).env("CARRACK_PEAK", peak);
     programs.name_to(&mut command);
     run_here(&mut command)
 }
 
-/// The floor is C, so that what it costs is the kernel's work and nothing else.
-fn build_floor(workspace: &Workspace) -> Result<PathBuf, Failure> {
+/// What is measured against and with is C, so that what it costs is the kernel's work and nothing else.
+fn build_c(workspace: &Workspace, name: &str) -> Result<PathBuf, Failure> {
     let place = workspace.cache("floor");
     std::fs::create_dir_all(&place).map_err(Failure::because(format!("make {}", place.display())))?;
-    let program = place.join("floor");
-    let source = workspace.root.join("bench/floor/floor.c");
+    let program = place.join(name);
+    let source = workspace.root.join(format!("bench/floor/{name}.c"));
     run_here(
         Command::new("cc").args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source),
     )?;

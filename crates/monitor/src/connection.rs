@@ -13,6 +13,9 @@ use crate::container::ContainerKey;
 
 /// A client whose unread output is longer than this is waited for, if it asked for that, or cut off.
 pub const OUTPUT_BOUND_BYTES: usize = 64 << 10;
+/// The same for the last output of a dead container, which comes all at once and is no sign of a slow client: two pipes of the size
+/// that pipe(7) allows anybody, with room for the frames. Somebody may still write to them.
+pub const LAST_OUTPUT_BOUND_BYTES: usize = 4 << 20;
 /// How many bytes are read at once.
 const READ_BYTES: usize = 16 << 10;
 /// No request brings more handles than the three standard streams.

@@ -17,7 +17,7 @@ use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::Timestamp;
 
 use crate::cleanup::Ending;
-use crate::connection::{Connection, OUTPUT_BOUND_BYTES, Peer, Role};
+use crate::connection::{Connection, LAST_OUTPUT_BOUND_BYTES, OUTPUT_BOUND_BYTES, Peer, Role};
 use crate::container::{Container, ContainerKey, Exec, Recorder};
 use crate::error::MonitorError;
 use crate::journal::Journal;
@@ -278,12 +278,13 @@ impl Pod {
             let peer = connection.flush();
             let is_done = matches!(connection.role, Role::Closing) && connection.output_bytes() == 0;
             let is_slow = match &connection.role {
-                // The last output of a dead container comes all at once, and is no sign of a slow client.
                 Role::Attached { container, attach } => {
                     let mut draining = self.containers.iter().filter(|other| other.drain_until.is_some());
-                    !attach.lossless
-                        && connection.output_bytes() > OUTPUT_BOUND_BYTES
-                        && !draining.any(|other| other.key == *container)
+                    let bound = match draining.any(|other| other.key == *container) {
+                        true => LAST_OUTPUT_BOUND_BYTES,
+                        false => OUTPUT_BOUND_BYTES,
+                    };
+                    !attach.lossless && connection.output_bytes() > bound
                 }
                 Role::Greeting
                 | Role::Idle

@@ -27,6 +27,8 @@ use crate::seal::Sealed;
 pub const SOCKET_NUMBER: i32 = 3;
 /// Hooks may take their time; a stage that has not answered after this never will.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(240);
+/// An exec has no hooks; what keeps it waiting is the container, which must not keep its monitor waiting for long.
+const EXEC_DEADLINE: Duration = Duration::from_secs(20);
 /// Far above any request we make; a longer length is a broken peer.
 const MAX_MESSAGE_BYTES: u32 = 16 << 20;
 
@@ -186,10 +188,12 @@ pub enum StageError {
         source: io::Error,
     },
     /// It did not answer in time, and was killed.
-    #[error("stage {pid} did not answer within {} s", DEADLINE.as_secs())]
+    #[error("stage {pid} did not answer within {} s", limit.as_secs())]
     Deadline {
         /// The stage.
         pid: i32,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// It says that it failed.
     #[error("{message}")]
@@ -238,7 +242,11 @@ pub fn spawn_stage(sealed: &Sealed, request: &StageRequest, stdio: StageStdio<'_
 fn talk(socket: &UnixStream, request: &StageRequest, pid: i32) -> Result<Staged, StageError> {
     let failed = |source| StageError::Talk { pid, source };
     send_message(socket, request, &[]).map_err(failed)?;
-    wait_readable(socket, Instant::now() + DEADLINE).map_err(failed)?.ok_or(StageError::Deadline { pid })?;
+    let limit = match request {
+        StageRequest::Create(_) => DEADLINE,
+        StageRequest::Exec(_) => EXEC_DEADLINE,
+    };
+    wait_readable(socket, Instant::now() + limit).map_err(failed)?.ok_or(StageError::Deadline { pid, limit })?;
     let (reply, handles) = receive_message(socket).map_err(failed)?;
     match reply {
         StageReply::Created { process, warnings } => {
