@@ -198,8 +198,8 @@ impl Created {
     /// of poststop hooks, which only warn.
     pub fn delete_ended(self) -> Result<Vec<HookError>, CreateError> {
         let Self { record, state, group, .. } = self;
-        // With its first process a pid namespace ends, and all others in it. Without one, they go on.
-        if !Namespaces::from_bits(record.namespaces).contains(Namespaces::PID) {
+        // With its first process a pid namespace ends, and all others in it. Without one of its own, they go on.
+        if !record.has_own_pids {
             group.kill_all().map_err(cgroup_failed!())?;
         }
         group.remove(REMOVE_PATIENCE).map_err(cgroup_failed!())?;
@@ -292,7 +292,9 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         annotations: plan.annotations.clone(),
         cgroups: intended.paths(),
         init: None,
+        is_ready: false,
         namespaces: plan.namespaces.own().bits(),
+        has_own_pids: plan.namespaces.new.contains(Namespaces::PID),
         filter: filter.as_ref().map(record_filter),
         new_keyring: !request.no_new_keyring,
         poststart: plan.hooks.poststart.clone(),
@@ -368,6 +370,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         options.start == StartMode::Wait || plan.process.terminal.is_some() || plan.hooks.has_runtime_hooks();
     if is_ready {
         serve(&outside, &plan, &hook_state, &request.bundle, &undo, &mut served)?;
+        undo.state().mark_ready()?;
     }
     let Served { console, warnings, .. } = served;
     Ok(Pending { process, console, warnings, record, channel: outside, undo, is_ready })
@@ -387,6 +390,7 @@ impl Pending {
         channel.go_on().doing(|| "talk to the container")?;
         if !is_ready {
             hear_ready(&channel, &undo)?;
+            undo.state().mark_ready()?;
         }
         // The end of the stream is the exec, which closes the handle, or the process giving the handle up to wait for `start`.
         match channel.next().doing(|| "hear from the container")? {

@@ -147,6 +147,10 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
             let message = "cannot exec in a paused container (use --ignore-paused to override)";
             return Err(ExecError::WrongState { message });
         }
+        // Its first process still stands in the host's file tree.
+        (Status::Creating, Some(_)) => {
+            return Err(ExecError::WrongState { message: "cannot exec in a container that is being created" });
+        }
         _ => return Err(ExecError::WrongState { message: "cannot exec in a stopped container" }),
     };
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;

@@ -196,13 +196,11 @@ fn cgroup_step<E: std::error::Error + 'static>(kind: impl Fn(&E) -> Kind) -> imp
 pub fn kill(state_root: &Path, id: &ContainerId, number: i32, scope: KillScope) -> Result<(), SignalError> {
     let directory = StateDir::open(state_root, id)?;
     let record = record_of(&directory)?;
-    let own = carrack_sys::namespace::Namespaces::from_bits(record.namespaces);
-    let ends_together = own.contains(carrack_sys::namespace::Namespaces::PID);
     if scope == KillScope::All {
         return kill_group(&group_of(&record)?, number);
     }
     let Some(init) = record.init else { return Err(SignalError::NotRunning) };
-    if number == 9 && !ends_together && process_stat::is_alive(init).doing(|| "look at the container")? {
+    if number == 9 && !record.has_own_pids && process_stat::is_alive(init).doing(|| "look at the container")? {
         return kill_group(&group_of(&record)?, number);
     }
     let sent = send(init, number);

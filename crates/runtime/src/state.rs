@@ -69,6 +69,9 @@ pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -
     if !process_stat::is_alive(init).doing(|| "look at the container's first process")? {
         return Ok(Status::Stopped);
     }
+    if !record.is_ready {
+        return Ok(Status::Creating);
+    }
     let is_created =
         directory.has_start_socket().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
     if is_created {

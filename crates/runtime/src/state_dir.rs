@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! <root>/<id>/            0700; locked (flock) by whoever changes the container's state
-//!    state.json           a Record on the first line; on the second, once there is a process, a RecordEnd
+//!    state.json           a Record on the first line; on the second, once there is a process, a RecordEnd; READY on the third, once that
+//!                         process has nothing left to do but to execute the program
 //!    start.sock           there while the container waits for `start`: its first process listens on it
 //! ```
 //!
 //! The directory is made first, so that two creates of one id exclude each other, and removed last. A record without a process is the
 //! intent of a create: it names the cgroups, so that `delete` finds them if the create died. The process is appended, not
-//! written into a new file: a reader who sees half of the line sees a container that is still being created, which it was.
+//! written into a new file: a reader who sees half of the line sees a container that is still being created, which it was. Until the
+//! third line stands there, the process is in the host's file tree in part, so nobody may join it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +29,8 @@ use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const RECORD: &str = "state.json";
+/// The third line.
+const READY: &str = "ready";
 const START_SOCKET: &str = "start.sock";
 /// A record is a few kilobytes, or some dozen with a large filter.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
@@ -54,8 +58,13 @@ pub struct Record {
     /// Its first process; absent while it is being created.
     #[serde(skip)]
     pub init: Option<ProcessId>,
+    /// Whether the first process is wholly in the container.
+    #[serde(skip)]
+    pub is_ready: bool,
     /// Namespaces that are not the host's, as the bits of clone(2).
     pub namespaces: u32,
+    /// Whether its pid namespace was made for it, and so ends with its first process.
+    pub has_own_pids: bool,
     /// Its filter of system calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<FilterRecord>,
@@ -236,6 +245,11 @@ impl StateDir {
         self.append(OFlags::APPEND, &RecordEnd { init, cgroups: Cow::Borrowed(cgroups) })
     }
 
+    /// Says that the first process is wholly in the container.
+    pub fn mark_ready(&self) -> Result<(), StateDirError> {
+        self.append(OFlags::APPEND, &READY)
+    }
+
     fn append<T: Serialize>(&self, flags: OFlags, line: &T) -> Result<(), StateDirError> {
         let mut text = serde_json::to_vec(line)
             .map_err(|source| StateDirError::Record { path: self.path.join(RECORD), source })?;
@@ -268,14 +282,16 @@ impl StateDir {
         if text.is_empty() {
             return Ok(None);
         }
-        let (first, second) = match text.iter().position(|&byte| byte == b'\n') {
-            Some(end) => (&text[..end], &text[end + 1..]),
-            None => (&text[..], &[][..]),
-        };
+        let mut lines = text.split(|&byte| byte == b'\n');
+        let mut next = || lines.next().unwrap_or(&[]);
+        let (first, second, third) = (next(), next(), next());
+        let is_ready = serde_json::from_slice::<&str>(third).is_ok_and(|word| word == READY);
         match serde_json::from_slice::<Record>(first) {
             // A second line that is cut off was never finished: the process waits for us, and ends when we are gone.
             Ok(record) if record.version == RECORD_VERSION => match serde_json::from_slice::<RecordEnd<'_>>(second) {
-                Ok(end) => Ok(Some(Record { init: Some(end.init), cgroups: end.cgroups.into_owned(), ..record })),
+                Ok(end) => {
+                    Ok(Some(Record { init: Some(end.init), is_ready, cgroups: end.cgroups.into_owned(), ..record }))
+                }
                 Err(_) => Ok(Some(record)),
             },
             Ok(record) => Err(StateDirError::Version { path, version: record.version }),
@@ -363,7 +379,9 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroups: BTreeMap::from([("cpu".into(), "/x".into())]),
             init: None,
+            is_ready: false,
             namespaces: 7,
+            has_own_pids: true,
             filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
             new_keyring: true,
             poststart: vec![],
@@ -384,8 +402,10 @@ mod tests {
         let cgroups = BTreeMap::from([("cpu".to_owned(), PathBuf::from("/y"))]);
         directory.add_process(process, &cgroups).unwrap();
         let later = Record { init: Some(process), cgroups, ..record(&id) };
-        assert_eq!(StateDir::open(&root, &id).unwrap().read().unwrap(), Some(later));
+        assert_eq!(StateDir::open(&root, &id).unwrap().read().unwrap(), Some(later.clone()));
         let text = fs::read(root.join("c").join(RECORD)).unwrap();
+        directory.mark_ready().unwrap();
+        assert_eq!(directory.read().unwrap(), Some(Record { is_ready: true, ..later }));
         fs::write(root.join("c").join(RECORD), &text[..text.len() - 2]).unwrap();
         assert_eq!(directory.read().unwrap(), Some(record(&id)));
         assert_eq!(list_ids(&root).unwrap(), std::slice::from_ref(&id));

@@ -359,3 +359,60 @@ fn root_an_orphan_of_the_container_does_not_outlive_it() {
     assert_eq!(bundle.run().code, 3);
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn root_nobody_joins_a_container_that_is_still_being_created() {
+    need_root!("root_nobody_joins_a_container_that_is_still_being_created");
+    let mut bundle = Bundle::new("sleep 1000");
+    let (reached, gate) = (bundle.directory.join("reached"), bundle.directory.join("gate"));
+    // The hook runs when the first process has its namespaces, and the host's file tree still.
+    let script = format!("touch {}; while ! test -e {}; do sleep 0.01; done", reached.display(), gate.display());
+    bundle.config["hooks"] = json!({ "createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}] });
+    bundle.write();
+    for verb in ["create", "run"] {
+        let id = bundle.id();
+        let mut arguments = vec![verb, &id];
+        if verb == "run" {
+            arguments.insert(1, "--detach");
+        }
+        let mut creating = bundle
+            .command(&arguments)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while !reached.exists() {
+            assert!(creating.try_wait().unwrap().is_none(), "{verb} ended before its hook");
+            std::thread::yield_now();
+        }
+        assert_eq!(bundle.state(&id)["status"], "creating", "{verb}");
+        let said = bundle.oci(&["exec", &id, "/bin/sh", "-c", "echo entered"]);
+        let told = (said.code, said.out.as_str(), said.err.as_str());
+        assert_eq!(told, (255, "", "cannot exec in a container that is being created\n"), "{verb}");
+        fs::write(&gate, "").unwrap();
+        assert!(creating.wait().unwrap().success(), "{verb}");
+        bundle.await_status(&id, if verb == "run" { "running" } else { "created" });
+        assert_eq!(bundle.oci(&["exec", &id, "echo", "entered"]).out, "entered\n");
+        assert_eq!(bundle.oci(&["delete", "--force", &id]).code, 0);
+        fs::remove_file(&gate).unwrap();
+        fs::remove_file(&reached).unwrap();
+    }
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_joined_pid_namespace_does_not_end_with_the_container_and_its_processes_do() {
+    need_root!("root_a_joined_pid_namespace_does_not_end_with_the_container_and_its_processes_do");
+    let mut first = Bundle::new("sleep 1000");
+    first.write();
+    let id = first.id();
+    assert_eq!(first.oci(&["run", "--detach", &id]).code, 0);
+    let mut second = Bundle::new("sleep 1000 & exit 4");
+    second.config["linux"]["namespaces"][0]["path"] = json!(format!("/proc/{}/ns/pid", first.state(&id)["pid"]));
+    let said = second.run();
+    assert_eq!((said.code, said.err.as_str()), (4, ""));
+    assert_eq!(second.leftovers(), Vec::<String>::new());
+    assert_eq!(first.state(&id)["status"], "running");
+    assert_eq!(first.oci(&["delete", "--force", &id]).code, 0);
+    assert_eq!(first.leftovers(), Vec::<String>::new());
+}
