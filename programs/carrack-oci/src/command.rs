@@ -15,6 +15,7 @@ use crate::arguments::{After, Flag, Parsed, UsageError, switch, value};
 use crate::foreground::Foreground;
 use crate::handover::{send_handle, write_pid_file};
 use crate::log::{Format, Log};
+use crate::streams::{Diverted, Flows};
 use crate::{print, process_flags, signal_name};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
@@ -321,11 +322,15 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
         leave: leave(flags),
         terminal: terminal_use(flags, is_detached),
     };
+    // Whether there is a terminal is known only afterwards; then the pipes go unused.
+    let diverted = divert(!is_detached)?;
     let pending = begin_create(&request, options).map_err(|error| failed(&error))?;
+    let flows = restore(diverted)?;
+    let flows = if pending.console.is_some() { Flows::default() } else { flows };
     warn_all(global, &pending.warnings);
     hand_over(flags, pending.process.pid, pending.pidfd(), pending.console.as_ref())?;
     match foreground {
-        Some(foreground) => stay(global, flags, pending, &foreground, sealed),
+        Some(foreground) => stay(global, flags, pending, &foreground, flows, sealed),
         None => {
             let created = pending.finish().map_err(|error| failed(&error))?;
             carrack_runtime::run_poststart(&created.record).map_err(|error| failed(&error))?;
@@ -334,12 +339,22 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     }
 }
 
+fn divert(is_wanted: bool) -> Result<Option<Diverted>, Failure> {
+    is_wanted.then(Diverted::divert).transpose().map_err(system("make pipes for the standard streams"))
+}
+
+fn restore(diverted: Option<Diverted>) -> Result<Flows, Failure> {
+    let flows = diverted.map(Diverted::restore).transpose().map_err(system("take the standard streams back"))?;
+    Ok(flows.unwrap_or_default())
+}
+
 /// The rest of a `run` in the foreground: until the program ends, and the container is gone.
 fn stay(
     global: &Global,
     flags: &Parsed,
     mut pending: Pending,
     foreground: &Foreground,
+    flows: Flows,
     sealed: Sealed,
 ) -> Result<u8, Failure> {
     // A terminal that went to a socket is somebody else's to copy.
@@ -349,7 +364,7 @@ fn stay(
     drop(sealed);
     let hooks = carrack_runtime::run_poststart(&created.record);
     let exit = foreground
-        .wait(created.process.pid, &created.pidfd, console.as_ref())
+        .wait(created.process.pid, &created.pidfd, console.as_ref(), flows)
         .map_err(system("wait for the container"))?;
     if !flags.is_set("keep") {
         for failure in created.delete_ended().map_err(|error| failed(&error))? {
@@ -406,7 +421,9 @@ fn exec_sealed(
         ignore_paused: flags.is_set("ignore-paused"),
         preserve_fds: preserve_fds(flags)?,
     };
+    let diverted = divert(!is_detached && !has_terminal)?;
     let mut pending = begin_exec(&request, ChildOf::Caller).map_err(|error| failed(&error))?;
+    let flows = restore(diverted)?;
     warn_all(global, &pending.warnings);
     let pid = pending.process.pid;
     hand_over(flags, pid, pending.pidfd(), pending.console.as_ref())?;
@@ -416,7 +433,7 @@ fn exec_sealed(
     match foreground {
         None => Ok(0),
         Some(foreground) => {
-            let exit = foreground.wait(pid, &pidfd, console.as_ref()).map_err(system("wait for the process"))?;
+            let exit = foreground.wait(pid, &pidfd, console.as_ref(), flows).map_err(system("wait for the process"))?;
             Ok(exit.code() as u8)
         }
     }

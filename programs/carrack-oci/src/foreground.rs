@@ -14,6 +14,8 @@ use carrack_sys::signal::{self, SignalSet};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::Exit;
 
+use crate::streams::Flows;
+
 const CHILD: i32 = 17;
 const WINDOW_CHANGE: i32 = 28;
 /// Those that mean this process and not the container: a fault of ours, a child's end, urgent data, and those nobody can catch.
@@ -34,8 +36,8 @@ impl Foreground {
         Ok(Self { signals: SignalQueue::open(&wanted)? })
     }
 
-    /// Stays until the process ends, with its terminal if it has one.
-    pub fn wait(&self, pid: i32, pidfd: &OwnedFd, console: Option<&OwnedFd>) -> io::Result<Exit> {
+    /// Stays until the process ends, with its terminal if it has one, and its streams as far as they are copied.
+    pub fn wait(&self, pid: i32, pidfd: &OwnedFd, console: Option<&OwnedFd>, mut flows: Flows) -> io::Result<Exit> {
         let mut exit = None;
         let relay = console.map(Relay::new).transpose()?;
         loop {
@@ -43,24 +45,28 @@ impl Foreground {
             if let Some(relay) = &relay {
                 relay.watch(&mut fds);
             }
+            let first_flow = fds.len();
+            flows.watch(&mut fds);
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let is_over = !fds[0].revents().is_empty();
             let has_signals = !fds[1].revents().is_empty();
-            let ready: Vec<bool> = fds[2..].iter().map(|fd| !fd.revents().is_empty()).collect();
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
             if has_signals {
                 exit = self.pass_on(pid, pidfd, relay.as_ref())?.or(exit);
             }
             if let Some(relay) = &relay {
-                relay.pump(&ready)?;
+                relay.pump(&ready[2..first_flow])?;
             }
+            flows.pump(&ready[first_flow..])?;
             if is_over {
                 if let Some(relay) = &relay {
                     relay.drain()?;
                 }
+                flows.drain()?;
                 return match exit.or_else(|| reap(pid)) {
                     Some(exit) => Ok(exit),
                     None => Err(io::Error::other("the process has ended, but is not our child")),

@@ -13,6 +13,7 @@ mod log;
 mod print;
 mod process_flags;
 mod signal_name;
+mod streams;
 
 use std::path::Path;
 

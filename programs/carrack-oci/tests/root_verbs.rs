@@ -416,3 +416,45 @@ fn root_a_joined_pid_namespace_does_not_end_with_the_container_and_its_processes
     assert_eq!(first.oci(&["delete", "--force", &id]).code, 0);
     assert_eq!(first.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn root_the_callers_files_are_not_the_containers() {
+    need_root!("root_the_callers_files_are_not_the_containers");
+    let mut bundle =
+        Bundle::new("readlink /proc/self/fd/1 >&2; cat; echo out; head -c 300000 /dev/zero | tr '\\0' x; echo; exit 3");
+    std::os::unix::fs::symlink("busybox", bundle.inside("bin/tr")).unwrap();
+    bundle.config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    bundle.write();
+    let input = bundle.directory.join("in");
+    fs::write(&input, "words\n".repeat(20_000)).unwrap();
+    let check = |verb: &[&str]| {
+        let (out, err) = (bundle.directory.join("out"), bundle.directory.join("err"));
+        let file = |path: &std::path::Path| fs::File::create(path).unwrap();
+        let mut command = bundle.command(verb);
+        let status =
+            command.stdin(fs::File::open(&input).unwrap()).stdout(file(&out)).stderr(file(&err)).status().unwrap();
+        assert_eq!(status.code(), Some(3), "{}", fs::read_to_string(&err).unwrap());
+        let expected = "words\n".repeat(20_000) + "out\n" + &"x".repeat(300_000) + "\n";
+        assert!(fs::read_to_string(&out).unwrap() == expected, "{verb:?}");
+        assert!(fs::read_to_string(&err).unwrap().starts_with("pipe:["), "{verb:?}");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(&out).unwrap().uid(), 0);
+        // A reader that leaves early ends the process by SIGPIPE, not us.
+        let mut command = bundle.command(verb);
+        command.stdin(fs::File::open(&input).unwrap()).stdout(std::process::Stdio::piped()).stderr(file(&err));
+        let mut running = command.spawn().unwrap();
+        drop(running.stdout.take());
+        assert!(running.wait().unwrap().code().is_some());
+    };
+    check(&["run", "files"]);
+    let script = bundle.config["process"]["args"][2].as_str().unwrap().to_owned();
+    let mut sleeper = Bundle::new("sleep 1000");
+    std::os::unix::fs::symlink("busybox", sleeper.inside("bin/tr")).unwrap();
+    sleeper.write();
+    let id = sleeper.id();
+    let root = sleeper.state_root();
+    assert_eq!(sleeper.oci(&["run", "--detach", &id]).code, 0);
+    check(&["--root", root.to_str().unwrap(), "exec", "--user", "1000:1000", &id, "sh", "-c", &script]);
+    assert_eq!(sleeper.oci(&["delete", "--force", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
