@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use carrack_sys::rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
+use carrack_sys::signal::{self, SignalSet};
 
 use crate::wait::{wait_for, wait_until};
+
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
 
 /// The master side of a pseudo-terminal.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `command` on a new terminal of 24 rows and 80 columns.
     pub fn start(command: &mut Command) -> Self {
+        // A shell that starts the tests in the background has them ignore what keys send, and so would the program.
+        signal::reset(SignalSet::NONE.with(SIGINT).with(SIGQUIT)).expect("both can be reset");
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pseudo-terminal can be made");
         grantpt(&master).expect("it is ours");

@@ -14,7 +14,7 @@ use crate::demo;
 use crate::failure::Failure;
 use crate::packages;
 use crate::process::{Show, find_program, output_of, run_bounded};
-use crate::summary::Counts;
+use crate::summary::{self, Counts};
 use crate::vm::{self, Guest, GuestCommand};
 use crate::workspace::{Profile, Workspace, cargo};
 
@@ -89,6 +89,8 @@ struct Report {
     is_success: bool,
     counts: Counts,
     took: Duration,
+    /// What a failed stage said of its failure.
+    said: String,
 }
 
 /// Installs what is needed, builds the programs, runs the stages, and prints what came of them.
@@ -111,7 +113,9 @@ pub fn run(workspace: &Workspace, wanted: &[Stage]) -> Result<ExitCode, Failure>
         };
         let log = logs.join(format!("{}.log", stage.name()));
         fs::write(&log, &output).map_err(Failure::because(format!("write {}", log.display())))?;
-        let report = Report { stage: *stage, is_success, counts: Counts::parse(&output), took: started.elapsed() };
+        let said = if is_success { String::new() } else { summary::failure_in(&output) };
+        let report =
+            Report { stage: *stage, is_success, counts: Counts::parse(&output), took: started.elapsed(), said };
         println!("== {}", line_of(&report));
         reports.push(report);
     }
@@ -244,8 +248,11 @@ fn line_of(report: &Report) -> String {
     format!("{:<7} {word:<7} {:>4} s   {}", report.stage.name(), report.took.as_secs(), report.counts)
 }
 
-/// Prints the table, the names of the failed and the skipped, and the sum.
+/// Prints again what failed, then the table, the names of the failed and the skipped, and the sum: all that matters stands at the end.
 fn conclude(reports: &[Report]) -> ExitCode {
+    for report in reports.iter().filter(|report| !report.is_success) {
+        println!("\n== {} said\n{}", report.stage.name(), report.said);
+    }
     println!("\n== summary");
     let mut total = Counts::default();
     for report in reports {

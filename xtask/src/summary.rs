@@ -51,6 +51,27 @@ impl fmt::Display for Counts {
     }
 }
 
+/// How much of what a failed stage said is worth repeating, in lines.
+const REPEATED_LINES: usize = 150;
+
+/// What the output of a failed stage says of the failure: the captured output of the failed tests, or else its end.
+pub fn failure_in(output: &str) -> String {
+    let mut lines = vec![];
+    let mut is_inside = false;
+    for line in output.lines() {
+        match line {
+            "failures:" => is_inside = true,
+            _ if line.starts_with("test result: ") => is_inside = false,
+            _ if is_inside => lines.push(line),
+            _ => {}
+        }
+    }
+    if lines.is_empty() {
+        lines = output.lines().collect();
+    }
+    lines[lines.len().saturating_sub(REPEATED_LINES)..].join("\n")
+}
+
 /// `7` of `ok. 7 passed; 0 failed`, for ` passed`.
 fn count_before(text: &str, word: &str) -> usize {
     let Some((before, _)) = text.split_once(word) else { return 0 };
@@ -60,6 +81,15 @@ fn count_before(text: &str, word: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_the_failed_tests_or_by_the_end() {
+        let tests = "successes:\n\n---- a stdout ----\nfine\n\nfailures:\n\n---- b stdout ----\nbroken\n\nfailures:\n    b\n\ntest result: FAILED. 1 passed\nmore\n";
+        assert_eq!(failure_in(tests), "\n---- b stdout ----\nbroken\n\n    b\n");
+        let compiler = (0..200).map(|line| format!("line {line}\n")).collect::<String>();
+        let said = failure_in(&compiler);
+        assert_eq!((said.lines().count(), said.lines().last()), (REPEATED_LINES, Some("line 199")));
+    }
 
     #[test]
     fn several_programs_are_counted_together_and_the_skipped_are_no_passes() {

@@ -82,11 +82,12 @@ fn stream(number: usize) -> BorrowedFd<'static> {
 }
 
 fn replace(number: usize, by: &OwnedFd) -> io::Result<()> {
-    Ok(match number {
+    match number {
         0 => dup2_stdin(by)?,
         1 => dup2_stdout(by)?,
         _ => dup2_stderr(by)?,
-    })
+    }
+    Ok(())
 }
 
 fn has_something_to_hide(stream: BorrowedFd<'_>) -> io::Result<bool> {
