@@ -4,6 +4,7 @@
 //!  outside                                 inside
 //!     │ ◀──────────── Moved (pidfd) ───────── │   only if a second clone was needed
 //!     │ ──────────── Continue ──────────────▶ │   the user namespace has its ids
+//!     │ ──────────── Tree (place) ──────────▶ │   only in a user namespace: once for each bind mount, then for the root
 //!     │ ◀──────────── RuntimeHooks ────────── │   only if there are such hooks
 //!     │ ──────────── Continue ──────────────▶ │
 //!     │ ◀──────────── Console (terminal) ──── │   only with a terminal
@@ -55,6 +56,8 @@ pub enum FromInside {
 pub enum ToInside {
     /// What was waited for is done.
     Continue,
+    /// A place in the container's copy of the host's mounts comes along.
+    Tree,
 }
 
 /// The end inside.
@@ -80,8 +83,18 @@ impl Inside {
 
     /// Waits until the runtime says to go on.
     pub fn wait(&self) -> Result<(), StepError> {
-        let (ToInside::Continue, _) = receive_message(&self.0).doing(|| "wait for the runtime")?;
-        Ok(())
+        match receive_message(&self.0).doing(|| "wait for the runtime")? {
+            (ToInside::Continue, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes the next place.
+    pub fn borrow(&self) -> Result<OwnedFd, StepError> {
+        match receive_message(&self.0).doing(|| "wait for the runtime")? {
+            (ToInside::Tree, handles) if handles.len() == 1 => Ok(handles.into_iter().next().expect("it was counted")),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     /// Tells the failure. If nobody listens any more, nobody has to know.
@@ -111,9 +124,22 @@ impl Outside {
 
     /// Says to go on. A process inside that has died meanwhile is noticed by the next [`Outside::next`].
     pub fn go_on(&self) -> io::Result<()> {
-        match send_message(&self.0, &ToInside::Continue, &[]) {
+        self.say(&ToInside::Continue, &[])
+    }
+
+    /// Hands a place in.
+    pub fn lend(&self, place: BorrowedFd<'_>) -> io::Result<()> {
+        self.say(&ToInside::Tree, &[place])
+    }
+
+    fn say(&self, message: &ToInside, handles: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match send_message(&self.0, message, handles) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
+}
+
+fn unexpected(message: &ToInside) -> StepError {
+    StepError::refused(Kind::Internal, format!("unexpected message from the runtime: {message:?}"))
 }

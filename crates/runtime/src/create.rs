@@ -19,7 +19,6 @@ use carrack_cgroup::{Group, GroupPath, Host, Layout, Version, base_device_rules}
 use carrack_oci_config::{LinuxDeviceCgroup, LinuxIdMapping, LinuxResources, Spec, State, Status};
 use carrack_seccomp::{Arch, KernelSupport, Program};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
-use carrack_sys::mount_attr::Depth;
 use carrack_sys::namespace::{self, Namespaces};
 use carrack_sys::rustix::fs::{CWD, Mode, OFlags, openat};
 use carrack_sys::rustix::io::Errno;
@@ -35,9 +34,7 @@ use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
 use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
-use crate::mounting;
-use crate::overlay::{Changes, open_overlay_alone};
-use crate::plan::mount::MountKind;
+use crate::origin;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
@@ -276,8 +273,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let group_path = plan_group_path(&plan, request)?;
     let group_plan =
         host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
-    let sources = open_sources(&plan)?;
-    let root = open_root(&plan.root.source)?;
+    let origins = origin::open(&plan)?;
 
     let state = StateDir::create(&request.state_root, &request.id)?;
     let mut undo = Undo { state: Some(state), group: None, init: None };
@@ -341,12 +337,12 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let cloned = clone3(&clone).doing(|| "create the container's namespaces")?;
     let Cloned::Parent { pid, pidfd } = cloned else {
         drop(outside);
-        let luggage = Luggage { root, sources, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
+        let luggage = Luggage { origins, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
         init::run(&order, luggage)
     };
     undo.init = Some(pidfd);
     namespace_of_children.restore()?;
-    drop((inside, root, sources, joins, start_socket, enter));
+    drop((inside, joins, start_socket, enter));
 
     let mut served = Served { pid, console: None, warnings: plan.process.warnings.clone() };
     if plan.namespaces.new.contains(Namespaces::USER) {
@@ -357,6 +353,15 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     if joins_user {
         serve_move(&outside, &mut undo, &mut served)?;
     }
+    if plan.namespaces.has_user() {
+        let container = procfs.open_root_of(served.pid).doing(|| "open the container's mounts")?;
+        if undo.init.as_ref().is_some_and(|init| signal::send(init.as_fd(), 0).is_err()) {
+            // The number may be another process's by now.
+            return Err(died(&undo));
+        }
+        origin::lend(&origins, &plan, &container, &outside)?;
+    }
+    drop(origins);
     if let Some(score) = plan.process.oom_score_adj {
         served.warnings.extend(set_oom_score(&procfs, served.pid, score)?);
     }
@@ -574,35 +579,6 @@ pub fn hook_state(record: &Record) -> State {
 /// In a new user namespace a process has every capability that exists, in its bounding set too.
 fn bounding_inside(plan: &Plan, facts: &HostFacts) -> u64 {
     if plan.namespaces.has_user() { crate::plan::capability::KNOWN } else { facts.bounding }
-}
-
-fn open_sources(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, StepError> {
-    plan.mounts
-        .iter()
-        .map(|step| match &step.what {
-            MountKind::Bind { mappings: Some(_), .. } => {
-                let message = format!("mount {}: mapped ids are not supported here", step.destination);
-                Err(StepError::refused(Kind::Unsupported, message))
-            }
-            MountKind::Bind { source, depth, mappings: None } => mounting::clone_host_tree(source, *depth)
-                .doing(|| {
-                    format!("error mounting {:?} to rootfs at {:?}", source.display().to_string(), step.destination)
-                })
-                .map(Some),
-            MountKind::FileSystem { .. } | MountKind::Cgroups => Ok(None),
-        })
-        .collect()
-}
-
-fn open_root(source: &RootSource) -> Result<OwnedFd, StepError> {
-    match source {
-        RootSource::Directory(path) => {
-            mounting::clone_host_tree(path, Depth::All).doing(|| format!("open rootfs {}", path.display()))
-        }
-        RootSource::Overlay { lowers, upper, work, volatile } => {
-            Ok(open_overlay_alone(lowers, Some(Changes { upper, work, volatile: *volatile }))?)
-        }
-    }
 }
 
 fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {

@@ -19,6 +19,7 @@ mod hook;
 mod inside;
 mod lifecycle;
 mod mounting;
+mod origin;
 mod overlay;
 pub mod plan;
 mod process_stat;

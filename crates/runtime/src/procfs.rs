@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use carrack_sys::rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat2};
+use carrack_sys::rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat, openat2};
 use carrack_sys::rustix::io::{read, retry_on_intr, write};
 
 const PROC_MAGIC: i64 = 0x9fa0;
@@ -51,6 +51,13 @@ impl Procfs {
     pub fn open(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         Ok(openat2(&self.handle, path, flags | OFlags::CLOEXEC, Mode::empty(), how)?)
+    }
+
+    /// The root directory of a process, in the mount namespace that it is in.
+    pub fn open_root_of(&self, pid: i32) -> io::Result<OwnedFd> {
+        // Here a magic link is what is wanted.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(&self.handle, format!("{pid}/root"), flags, Mode::empty())?)
     }
 
     /// Writes a value in one piece.

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use carrack_sys::rustix::fs::{StatVfsMountFlags, statvfs};
@@ -333,6 +334,66 @@ fn open_for_user_namespace(bundle: &mut Bundle) {
     fs::set_permissions(&bundle.directory, fs::Permissions::from_mode(0o755)).unwrap();
     bundle.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     bundle.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+}
+
+#[test]
+fn root_in_a_user_namespace_what_the_host_has_hidden_or_locked_stays_so() {
+    need_root!("root_in_a_user_namespace_what_the_host_has_hidden_or_locked_stays_so");
+    let mut bundle = Bundle::new(
+        "mount -o remount,bind,rw /data; echo x > /data/file; umount /data/covered; cat /data/covered/secret; ls /data/covered; echo x > /other/file && cat /other/file",
+    );
+    open_for_user_namespace(&mut bundle);
+    // Nobody but the host's root may enter the place where the sources are.
+    let outside = bundle.directory.join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["data", "other"] {
+        fs::create_dir(outside.join(name)).unwrap();
+    }
+    symlink("other", outside.join("link")).unwrap();
+    let data = HostMount::new(&outside.join("data"), "mode=777");
+    fs::create_dir(outside.join("data/covered")).unwrap();
+    fs::write(outside.join("data/covered/secret"), "secret\n").unwrap();
+    let cover = HostMount::new(&outside.join("data/covered"), "mode=755");
+    fs::write(outside.join("data/covered/cover"), "").unwrap();
+    let other = HostMount::new(&outside.join("other"), "mode=777");
+    let remount = Command::new("mount").args(["-o", "remount,bind,ro"]).arg(outside.join("data")).status().unwrap();
+    assert!(remount.success());
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    let all = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    bundle.config["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "type": "bind", "source": outside.join("data"), "options": ["rbind"]}));
+    // By a link, and with a flag of the caller's own.
+    mounts.push(
+        json!({"destination": "/other", "type": "bind", "source": outside.join("link"), "options": ["rbind", "rw", "nosuid"]}),
+    );
+    let said = bundle.run();
+    assert_eq!(said.out, "cover\nx\n", "{}", said.err);
+    for refusal in
+        ["mount: ", "can't create /data/file: Read-only file system", "umount: ", "can't open '/data/covered/secret'"]
+    {
+        assert!(said.err.contains(refusal), "{}", said.err);
+    }
+    drop((cover, data, other));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+/// A tmpfs on the host, for as long as it is held.
+struct HostMount(PathBuf);
+
+impl HostMount {
+    fn new(place: &Path, options: &str) -> Self {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place).status().unwrap();
+        assert!(status.success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 #[test]

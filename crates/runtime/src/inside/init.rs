@@ -41,6 +41,7 @@ use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly};
 use crate::inside::root::{
     Leave, apply_masked_paths, apply_readonly_paths, attach_root, finish_root, move_into, stop_propagation,
 };
+use crate::origin::{self, Origins};
 use crate::plan::Plan;
 use crate::procfs::Procfs;
 use crate::stage::NamespaceType;
@@ -49,10 +50,8 @@ use crate::step::{Doing, StepError};
 /// What the process takes along from outside.
 #[derive(Debug)]
 pub struct Luggage {
-    /// The root: a mount, attached nowhere.
-    pub root: OwnedFd,
-    /// The tree of each bind mount, at the number of its step.
-    pub sources: Vec<Option<OwnedFd>>,
+    /// The trees of its mounts.
+    pub origins: Origins,
     /// The host's procfs.
     pub procfs: Procfs,
     /// Namespaces to join.
@@ -90,9 +89,9 @@ pub struct InitOrder<'a> {
 
 /// Runs in the new process, and does not return.
 pub fn run(order: &InitOrder<'_>, luggage: Luggage) -> ! {
-    let Luggage { root, sources, procfs, joins, start_socket, cgroups, channel } = luggage;
+    let Luggage { origins, procfs, joins, start_socket, cgroups, channel } = luggage;
     let result = enter_namespaces(order, joins, cgroups, &channel)
-        .and_then(|()| build(order, root, sources, procfs, &channel))
+        .and_then(|()| build(order, origins, procfs, &channel))
         .and_then(|prepared| {
             channel.tell(&FromInside::Ready, None)?;
             Ok(prepared)
@@ -236,17 +235,13 @@ pub fn become_root() -> Result<(), StepError> {
     ignore_unmapped(set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)).doing(|| "become user 0 of the user namespace")
 }
 
-fn build(
-    order: &InitOrder<'_>,
-    root: OwnedFd,
-    sources: Vec<Option<OwnedFd>>,
-    procfs: Procfs,
-    channel: &Inside,
-) -> Result<Prepared, StepError> {
+fn build(order: &InitOrder<'_>, origins: Origins, procfs: Procfs, channel: &Inside) -> Result<Prepared, StepError> {
     let plan = order.plan;
+    let Origins { root, binds } =
+        if plan.namespaces.has_user() { origin::borrow(origins, plan, channel)? } else { origins };
     stop_propagation()?;
     let root = Root::from(attach_root(root)?);
-    let mounted = apply_mounts(&root, &plan.mounts, sources, order.cgroup_view)?;
+    let mounted = apply_mounts(&root, &plan.mounts, binds, order.cgroup_view)?;
     if let Some(devices) = &plan.devices {
         let source = if plan.namespaces.has_user() { NodeSource::Host } else { NodeSource::Make };
         apply_devices(&root, devices, source)?;
