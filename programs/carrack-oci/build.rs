@@ -10,8 +10,8 @@ fn main() {
     }
     // The index of the unwind tables serves nobody: a panic aborts, and without symbols a backtrace would tell nothing.
     println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // Functions of equal code become one. Rust's linker can do that, which is the usual one on this architecture only.
-    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+    // Functions of equal code become one. Rust's linker can do that, which is the usual one for this target only.
+    if env::var("TARGET").as_deref() == Ok("x86_64-unknown-linux-gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
     }
 }

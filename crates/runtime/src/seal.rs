@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use carrack_sys::entry;
 use carrack_sys::exec::{Strings, execve_handle};
 use carrack_sys::inherited;
 use carrack_sys::rustix::fs::{
@@ -93,7 +94,7 @@ impl Sealed {
         let strings =
             |texts: Vec<Vec<u8>>| Strings::new(texts.into_iter().filter_map(|text| CString::new(text).ok()).collect());
         use std::os::unix::ffi::OsStringExt;
-        let arguments = strings(std::env::args_os().map(OsStringExt::into_vec).collect());
+        let arguments = strings(entry::arguments().into_iter().map(OsStringExt::into_vec).collect());
         let handed_on = sealed.hand_mount_on().map_err(|source| SealError::Execute { source: source.into() })?;
         let environment = strings(
             std::env::vars_os()

@@ -20,7 +20,8 @@ use std::path::Path;
 carrack_sys::entry!(begin);
 
 fn begin() -> u8 {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|one| one.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        carrack_sys::entry::arguments().into_iter().skip(1).map(|one| one.to_string_lossy().into_owned()).collect();
     match (arguments.first().map(String::as_str), arguments.get(1)) {
         (Some("stage"), None) => carrack_runtime::serve_stage(),
         (Some("monitor"), Some(directory)) => match carrack_monitor::run(Path::new(directory)) {
