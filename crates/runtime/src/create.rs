@@ -389,10 +389,11 @@ struct Served {
 
 impl Pending {
     /// Lets the process go on. Returns when it waits for `start`, or with [`StartMode::Now`] when the program is executed, or says
-    /// why it is not.
-    pub fn finish(self) -> Result<Created, CreateError> {
+    /// why it is not. `meanwhile` is done while the process works.
+    pub fn finish(self, meanwhile: impl FnOnce()) -> Result<Created, CreateError> {
         let Self { process, channel, undo, record, is_ready, .. } = self;
         channel.go_on().doing(|| "talk to the container")?;
+        meanwhile();
         if !is_ready {
             hear_ready(&channel, &undo)?;
             undo.state().mark_ready()?;

@@ -112,10 +112,11 @@ impl Drop for Child {
 }
 
 impl PendingExec {
-    /// Lets it become the program; returns when it has, with a handle on it.
-    pub fn finish(self) -> Result<OwnedFd, ExecError> {
+    /// Lets it become the program; returns when it has, with a handle on it. `meanwhile` is done while the process works.
+    pub fn finish(self, meanwhile: impl FnOnce()) -> Result<OwnedFd, ExecError> {
         let Self { channel, mut child, .. } = self;
         channel.go_on().doing(|| "talk to the process")?;
+        meanwhile();
         match channel.next().doing(|| "hear from the process")? {
             None => {}
             Some((FromInside::Failed { kind, message }, _)) => return Err(ExecError::Inside { kind, message }),

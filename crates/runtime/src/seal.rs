@@ -5,6 +5,9 @@
 //! container the program executes itself anew from a read-only overlay over the directory it lies in. That mount is attached
 //! nowhere: it lives as long as a process runs from it, and every handle got from it is read-only whatever happens to the host's
 //! mounts. Where overlayfs cannot be used, the copy is a sealed memory file.
+//!
+//! A read-only bind mount would be cheaper, but its file is the host's: a container could take a write lease on it (fcntl(2), `F_SETLEASE`), for
+//! which the kernel makes everybody who executes it wait 45 seconds.
 
 use std::ffi::CString;
 use std::fs::File;

@@ -57,7 +57,7 @@ fn serve(request: StageRequest, socket: &UnixStream) -> std::io::Result<()> {
             let made = begin_create(&request, options).and_then(|mut pending| {
                 let console = pending.console.take();
                 let reply = created(pending.process, std::mem::take(&mut pending.warnings));
-                Ok((reply, console, pending.finish()?.pidfd))
+                Ok((reply, console, pending.finish(|| ())?.pidfd))
             });
             match made {
                 Ok((reply, console, pidfd)) => tell(socket, &reply, &pidfd, console.as_ref()),
@@ -68,7 +68,7 @@ fn serve(request: StageRequest, socket: &UnixStream) -> std::io::Result<()> {
             let made = begin_exec(&request, ChildOf::Caller).and_then(|mut pending| {
                 let console = pending.console.take();
                 let reply = created(pending.process, std::mem::take(&mut pending.warnings));
-                Ok((reply, console, pending.finish()?))
+                Ok((reply, console, pending.finish(|| ())?))
             });
             match made {
                 Ok((reply, console, pidfd)) => tell(socket, &reply, &pidfd, console.as_ref()),

@@ -294,7 +294,7 @@ fn warn_all(global: &Global, warnings: &[String]) {
 
 fn create(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let request = create_request(global, flags, "create")?;
-    let _sealed = seal()?;
+    let sealed = seal()?;
     let options = CreateOptions {
         child_of: ChildOf::Caller,
         start: StartMode::Wait,
@@ -304,7 +304,7 @@ fn create(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let pending = begin_create(&request, options).map_err(|error| failed(&error))?;
     warn_all(global, &pending.warnings);
     hand_over(flags, pending.process.pid, pending.pidfd(), pending.console.as_ref())?;
-    pending.finish().map_err(|error| failed(&error))?;
+    pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
     Ok(0)
 }
 
@@ -332,7 +332,7 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     match foreground {
         Some(foreground) => stay(global, flags, pending, &foreground, flows, sealed),
         None => {
-            let created = pending.finish().map_err(|error| failed(&error))?;
+            let created = pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
             carrack_runtime::run_poststart(&created.record).map_err(|error| failed(&error))?;
             Ok(0)
         }
@@ -359,9 +359,7 @@ fn stay(
 ) -> Result<u8, Failure> {
     // A terminal that went to a socket is somebody else's to copy.
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
-    let created = pending.finish().map_err(|error| failed(&error))?;
-    // The container runs, and we have nothing to do but wait.
-    drop(sealed);
+    let created = pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
     let hooks = carrack_runtime::run_poststart(&created.record);
     let exit = foreground
         .wait(created.process.pid, &created.pidfd, console.as_ref(), flows)
@@ -428,8 +426,7 @@ fn exec_sealed(
     let pid = pending.process.pid;
     hand_over(flags, pid, pending.pidfd(), pending.console.as_ref())?;
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
-    let pidfd = pending.finish().map_err(|error| failed(&error))?;
-    drop(sealed);
+    let pidfd = pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
     match foreground {
         None => Ok(0),
         Some(foreground) => {
