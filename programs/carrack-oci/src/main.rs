@@ -17,6 +17,9 @@ mod streams;
 
 use std::path::Path;
 
+#[global_allocator]
+static HEAP: carrack_sys::heap::QuickHeap = carrack_sys::heap::QuickHeap;
+
 carrack_sys::entry!(begin);
 
 fn begin() -> u8 {
