@@ -92,7 +92,7 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         .is_none()
     {
         if let Some(init) = record.init {
-            kill_and_wait(init)?;
+            kill_and_wait(init, &group_of(&record)?)?;
         }
         directory.remove_start_socket()?;
         return wrong("the container's first process did not start its program in time".into());
@@ -205,13 +205,21 @@ pub fn kill(state_root: &Path, id: &ContainerId, number: i32, scope: KillScope) 
     }
     let sent = send(init, number);
     if sent.is_ok() && number == 9 {
-        // A frozen process dies only when it is thawed (version 1).
-        let group = group_of(&record)?;
-        if group.is_frozen().unwrap_or(false) {
-            group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?;
-        }
+        thaw_killed(&group_of(&record)?)?;
     }
     sent
+}
+
+/// A frozen process dies only when it is thawed (version 1).
+fn thaw_killed(group: &Group) -> Result<(), StepError> {
+    if !group.is_frozen().unwrap_or(false) {
+        return Ok(());
+    }
+    match group.thaw() {
+        // It went away with the last process.
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        other => other.map_err(cgroup_step(carrack_cgroup::CgroupError::kind)),
+    }
 }
 
 fn kill_group(group: &Group, number: i32) -> Result<(), SignalError> {
@@ -346,7 +354,7 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
 
 fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {
     if let Some(init) = record.init {
-        match kill_and_wait(init) {
+        match kill_and_wait(init, group) {
             Ok(true) => {}
             Ok(false) => return Err(DeleteError::DoesNotDie { id: record.id.clone() }),
             Err(error) => return Err(error.into()),
@@ -361,7 +369,7 @@ fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {
 }
 
 /// Kills a process, and waits until it is dead or a zombie; whether it is.
-fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
+fn kill_and_wait(process: ProcessId, group: &Group) -> Result<bool, StepError> {
     let handle = match pidfd_open(pid_of(process)?, PidfdFlags::empty()) {
         Err(Errno::SRCH | Errno::INVAL) => return Ok(true),
         other => other.doing(|| "open the container's first process")?,
@@ -373,6 +381,7 @@ fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(true),
         other => other.doing(|| "kill the container's first process")?,
     }
+    thaw_killed(group)?;
     let timeout = Timespec { tv_sec: DEATH_SECONDS, tv_nsec: 0 };
     let ready =
         poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)).doing(|| "wait for the container's end")?;
