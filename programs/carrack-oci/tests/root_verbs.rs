@@ -217,6 +217,35 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
+#[test]
+fn root_a_paused_container_is_deleted_by_force() {
+    need_root!("root_a_paused_container_is_deleted_by_force");
+    let mut bundle = Bundle::new("sleep 1000 & exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    let said = bundle.oci(&["delete", "--force", &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_of_two_variables_of_one_name_the_last_counts() {
+    need_root!("root_of_two_variables_of_one_name_the_last_counts");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "A=1", "B=2", "A=3"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said = bundle.oci(&["exec", "-e", "B=4", &id, "env"]);
+    let mut lines: Vec<_> = said.out.lines().filter(|line| line.starts_with(['A', 'B'])).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["A=3", "B=4"]);
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
 /// Takes one handle from a console socket.
 fn receive(listener: &UnixListener) -> (String, fs::File) {
     let (stream, _) = listener.accept().unwrap();
