@@ -39,7 +39,7 @@ use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
 use crate::stage::{CreateRequest, NamespaceType};
-use crate::state_dir::{FilterRecord, RECORD_VERSION, Record, StateDir, StateDirError};
+use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
 
 /// A container could not be created.
@@ -264,6 +264,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
     let spec = read_spec(&request.bundle)?;
     let oci_version = spec.oci_version.clone();
+    let process_defaults = spec.process.as_ref().map(ProcessDefaults::of).unwrap_or_default();
     let plan_request =
         PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
     let plan = Plan::new(spec, plan_request, &facts)?;
@@ -293,6 +294,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         has_own_pids: plan.namespaces.new.contains(Namespaces::PID),
         filter: filter.as_ref().map(record_filter),
         new_keyring: !request.no_new_keyring,
+        process: process_defaults,
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     };

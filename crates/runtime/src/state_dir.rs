@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::Hook;
+use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
 use carrack_sys::rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
 };
@@ -70,12 +70,59 @@ pub struct Record {
     pub filter: Option<FilterRecord>,
     /// Whether its processes get a session keyring of their own.
     pub new_keyring: bool,
+    /// What a further process has where it says nothing.
+    #[serde(default)]
+    pub process: ProcessDefaults,
     /// Hooks that are still to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
     /// Hooks that are still to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
+}
+
+/// Of the container's own process: what an `exec` with a sparse process.json goes by, as with runc.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessDefaults {
+    /// Its capabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<LinuxCapabilities>,
+    /// Its limits of resources.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<PosixRlimit>,
+    /// Its AppArmor profile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub apparmor_profile: String,
+    /// Its badness when memory is short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+}
+
+impl ProcessDefaults {
+    /// Those of a container with this process.
+    pub fn of(process: &Process) -> Self {
+        Self {
+            capabilities: process.capabilities.clone(),
+            rlimits: process.rlimits.clone(),
+            apparmor_profile: process.apparmor_profile.clone(),
+            oom_score_adj: process.oom_score_adj,
+        }
+    }
+
+    /// The process with what it leaves open filled in.
+    pub fn complete(&self, process: &Process) -> Process {
+        let mut whole = process.clone();
+        whole.capabilities = whole.capabilities.or_else(|| self.capabilities.clone());
+        whole.oom_score_adj = whole.oom_score_adj.or(self.oom_score_adj);
+        if whole.rlimits.is_empty() {
+            whole.rlimits.clone_from(&self.rlimits);
+        }
+        if whole.apparmor_profile.is_empty() {
+            whole.apparmor_profile.clone_from(&self.apparmor_profile);
+        }
+        whole
+    }
 }
 
 /// What is known only when there is a first process.
@@ -384,6 +431,7 @@ mod tests {
             has_own_pids: true,
             filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
             new_keyring: true,
+            process: ProcessDefaults { oom_score_adj: Some(7), ..ProcessDefaults::default() },
             poststart: vec![],
             poststop: vec![],
         }
@@ -413,6 +461,27 @@ mod tests {
         directory.remove().unwrap();
         assert!(matches!(StateDir::open(&root, &id), Err(StateDirError::NotFound { .. })));
         fs::remove_dir(root).unwrap();
+    }
+
+    #[test]
+    fn what_a_process_says_counts_more_than_what_the_container_has() {
+        let container = Process {
+            capabilities: Some(LinuxCapabilities { bounding: vec!["CAP_KILL".into()], ..LinuxCapabilities::default() }),
+            apparmor_profile: "p".into(),
+            oom_score_adj: Some(5),
+            rlimits: vec![PosixRlimit { kind: "RLIMIT_CORE".into(), hard: 1, soft: 1 }],
+            ..Process::default()
+        };
+        let defaults = ProcessDefaults::of(&container);
+        assert_eq!(defaults.complete(&Process::default()), container);
+        let own = Process {
+            capabilities: Some(LinuxCapabilities::default()),
+            apparmor_profile: "own".into(),
+            oom_score_adj: Some(0),
+            rlimits: vec![PosixRlimit { kind: "RLIMIT_NOFILE".into(), hard: 9, soft: 9 }],
+            ..Process::default()
+        };
+        assert_eq!(defaults.complete(&own), own);
     }
 
     #[test]

@@ -218,6 +218,25 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
 }
 
 #[test]
+fn root_an_exec_that_says_little_has_what_the_container_has() {
+    need_root!("root_an_exec_that_says_little_has_what_the_container_has");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["oomScoreAdj"] = json!(901);
+    bundle.config["process"].as_object_mut().unwrap().remove("user");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let process = bundle.directory.join("process.json");
+    let script = "id -u; id -g; grep CapBnd /proc/self/status; cat /proc/self/oom_score_adj";
+    fs::write(&process, json!({"cwd": "/", "args": ["/bin/sh", "-c", script], "env": ["PATH=/bin"]}).to_string())
+        .unwrap();
+    let said = bundle.oci(&["exec", "--process", process.to_str().unwrap(), &id]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("0\n0\nCapBnd:\t0000000000000020\n901\n", ""));
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_a_paused_container_is_deleted_by_force() {
     need_root!("root_a_paused_container_is_deleted_by_force");
     let mut bundle = Bundle::new("sleep 1000 & exec sleep 1000");
