@@ -150,6 +150,34 @@ fn root_mounts_have_their_options_and_modes() {
 }
 
 #[test]
+fn root_without_pivot_root_a_container_sees_its_own_root_only() {
+    need_root!("root_without_pivot_root_a_container_sees_its_own_root_only");
+    let script = "ls /; cat /etc/only-here; ls -d /proc/1/root/etc/only-here; grep -c ' / / ' /proc/self/mountinfo";
+    let mut bundle = Bundle::new(script);
+    fs::write(bundle.inside("etc/only-here"), "inside\n").unwrap();
+    bundle.write();
+    let id = bundle.id();
+    let said = bundle.oci(&["run", "--no-pivot", &id]);
+    assert_eq!(said.err, "");
+    assert!(said.out.starts_with("bin\ndev\netc\nproc\nsys\ninside\n/proc/1/root/etc/only-here\n"), "{}", said.out);
+    // An exec enters the same root.
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", "--no-pivot", &id]).code, 0);
+    assert_eq!(bundle.oci(&["exec", &id, "cat", "/etc/only-here"]).out, "inside\n");
+    let pid = bundle.state(&id)["pid"].to_string();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert_eq!(
+        mounts.lines().filter(|line| line.contains(" - proc ") && line.contains(" / /proc ")).count(),
+        1,
+        "{mounts}"
+    );
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
     let mut bundle = Bundle::new(
