@@ -88,7 +88,7 @@ fn detach_kernel_views() -> Result<(), StepError> {
 
 fn is_kernel_view(path: &str) -> std::io::Result<bool> {
     match statfs(path) {
-        Ok(found) => Ok(KERNEL_VIEWS.contains(&(found.f_type as i64))),
+        Ok(found) => Ok(KERNEL_VIEWS.contains(&found.f_type)),
         Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -137,7 +137,6 @@ impl PlanError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. }
-            | Self::Mount(MountPlanError::Unsupported { .. })
             | Self::Process(ProcessPlanError::Unsupported { .. })
             | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => Kind::Unsupported,
             _ => Kind::Invalid,

@@ -157,6 +157,7 @@ pub fn names() -> Vec<&'static str> {
         "suid",
         "symfollow",
         "sync",
+        "tmpcopyup",
         "unbindable",
     ];
     ALL.to_vec()
