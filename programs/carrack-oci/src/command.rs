@@ -137,13 +137,14 @@ pub fn run(arguments: &[String]) -> u8 {
         Some("json") => log.format = Format::Json,
         Some(other) => return report(&log, &failure(format!("unknown log-format {other:?}"))),
     }
-    if flags.is_set("version") {
-        print!("{}", print::version());
-        return 0;
-    }
-    if flags.is_set("help") || matches!(verb.as_str(), "" | "help") {
-        print!("{USAGE}");
-        return 0;
+    let said = match verb.as_str() {
+        _ if flags.is_set("version") => Some(print::version()),
+        _ if flags.is_set("help") => Some(USAGE.to_owned()),
+        "" | "help" => Some(USAGE.to_owned()),
+        _ => None,
+    };
+    if let Some(text) = said {
+        return write_out(&text).unwrap_or_else(|failure| report(&log, &failure));
     }
     let outcome = check_global(&flags).and_then(|root| {
         let global = Global { root, log: log.clone() };
@@ -158,7 +159,8 @@ pub fn run(arguments: &[String]) -> u8 {
 
 fn report(log: &Log, failure: &Failure) -> u8 {
     if failure.is_usage {
-        print!("{USAGE}");
+        // The message is what counts, and follows.
+        let _ = write_out(USAGE);
     }
     log.error(&failure.message);
     failure.code

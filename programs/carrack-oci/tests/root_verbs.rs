@@ -129,6 +129,17 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_an_error_and_no_crash() {
+    let bundle = Bundle::new("true");
+    for arguments in [&["--version"][..], &["help"], &["features"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = bundle.command(arguments).stdout(full).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!((said.status.code(), text.as_str()), (Some(1), "write the answer: no space left on device\n"));
+    }
+}
+
+#[test]
 fn root_the_log_has_the_error_as_json() {
     need_root!("root_the_log_has_the_error_as_json");
     let bundle = Bundle::new("true");
