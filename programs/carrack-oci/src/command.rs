@@ -19,7 +19,7 @@ use crate::streams::{Diverted, Flows};
 use crate::{print, process_flags, signal_name};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
-/// What a failed exec returns; callers tell it from the program's own codes by this.
+/// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
 const EXEC_FAILED: u8 = 255;
 
 const GLOBAL: &[Flag] = &[
@@ -387,10 +387,11 @@ fn exec(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
             return Err(failure(format!("--cgroup {cgroup}: running in a group of its own is not supported here yet")));
         }
         preserve_fds(flags)?;
+        process_flags::additional_gids(flags)?;
         let sealed = seal()?;
         exec_sealed(global, flags, id, command, sealed)
     };
-    inner().map_err(|failure| Failure { code: EXEC_FAILED, ..failure })
+    inner().map_err(|failure| if failure.is_usage { failure } else { Failure { code: EXEC_FAILED, ..failure } })
 }
 
 fn exec_sealed(
@@ -450,7 +451,7 @@ fn exec_process(global: &Global, flags: &Parsed, id: &ContainerId, command: &[St
     let record =
         directory.read().map_err(|error| failed(&error))?.ok_or_else(|| failure("container does not exist"))?;
     let process = carrack_runtime::process_of_bundle(&record).map_err(system("read the process of the bundle"))?;
-    Ok(process_flags::apply(process, flags, command)?)
+    process_flags::apply(process, flags, command).map_err(failure)
 }
 
 fn state(global: &Global, id: &ContainerId) -> Result<u8, Failure> {

@@ -5,10 +5,18 @@ use carrack_runtime::grant;
 
 use crate::arguments::{Parsed, UsageError};
 
-/// Changes the bundle's process as the flags of `exec` say.
-pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result<Process, UsageError> {
+/// The groups of `--additional-gids`; another kind of error than what [`apply`] finds, as with runc.
+pub fn additional_gids(flags: &Parsed) -> Result<Vec<u32>, UsageError> {
+    let number = |text: &String| {
+        text.parse().map_err(|_| UsageError(format!("invalid value {text:?} for flag -additional-gids: not a number")))
+    };
+    flags.all("additional-gids").iter().map(number).collect()
+}
+
+/// Changes the bundle's process as the flags of `exec` say; the errors are in runc's words.
+pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result<Process, String> {
     if command.is_empty() {
-        return Err(UsageError("exec args cannot be empty".into()));
+        return Err("process args cannot be empty".into());
     }
     process.args = command.to_vec();
     // The container's terminal says nothing about this process.
@@ -24,10 +32,7 @@ pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result
             process.user.gid = gid;
         }
     }
-    for group in flags.all("additional-gids") {
-        let gid = group.parse().map_err(|_| UsageError(format!("parsing additional gid {group:?}: not a number")))?;
-        process.user.additional_gids.push(gid);
-    }
+    process.user.additional_gids.extend(additional_gids(flags).map_err(|error| error.0)?);
     grant(&mut process, &flags.all("cap"));
     if let Some(profile) = flags.value("apparmor") {
         process.apparmor_profile = profile.to_owned();
@@ -42,12 +47,17 @@ pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result
 }
 
 /// `uid[:gid]`, numbers only: names belong to the image, and whoever calls us has resolved them.
-fn parse_user(text: &str) -> Result<(u32, Option<u32>), UsageError> {
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
     let number = |part: &str, what: &str| {
-        part.parse::<u32>().map_err(|_| UsageError(format!("parsing {part:?} as int for {what} failed: not a number")))
+        let failed =
+            |_| format!("parsing {part} as int for {what} failed: strconv.Atoi: parsing {part:?}: invalid syntax");
+        part.parse::<u32>().map_err(failed)
     };
     match text.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid, "uid")?, Some(number(gid, "gid")?))),
+        Some((uid, gid)) => {
+            let gid = number(gid, "gid")?;
+            Ok((number(uid, "uid")?, Some(gid)))
+        }
         None => Ok((number(text, "uid")?, None)),
     }
 }

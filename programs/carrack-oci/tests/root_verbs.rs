@@ -204,6 +204,44 @@ fn root_exec_joins_everything_and_passes_its_exit_code() {
 }
 
 #[test]
+fn root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_another() {
+    need_root!("root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_another");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let number = "strconv.Atoi: parsing";
+    for (arguments, code, text) in [
+        (vec!["exec"], 1, "\"exec\" requires a minimum of 1 argument".to_owned()),
+        (vec!["exec", "--nope", &id, "true"], 1, "flag provided but not defined: -nope".into()),
+        (vec!["exec", "--preserve-fds", "x", &id, "true"], 1, "invalid value \"x\" for flag -preserve-fds".into()),
+        (vec!["exec", "-g", "x", &id, "true"], 1, "invalid value \"x\" for flag -additional-gids: not a number".into()),
+        (vec!["exec", &id], 255, "process args cannot be empty".into()),
+        (
+            vec!["exec", "--user", "root", &id, "id"],
+            255,
+            format!("parsing root as int for uid failed: {number} \"root\": invalid syntax"),
+        ),
+        (
+            vec!["exec", "--user", "a:b", &id, "id"],
+            255,
+            format!("parsing b as int for gid failed: {number} \"b\": invalid syntax"),
+        ),
+        (
+            vec!["exec", &id, "/bin/busybox/x"],
+            255,
+            "exec: \"/bin/busybox/x\": stat /bin/busybox/x: not a directory".into(),
+        ),
+    ] {
+        let said = bundle.oci(&arguments);
+        assert_eq!((said.code, said.err), (code, format!("{text}\n")), "{arguments:?}");
+        assert_eq!(said.out.contains("usage:"), code == 1, "{arguments:?}");
+    }
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     need_root!("root_a_paused_container_is_listed_so_and_refuses_exec");
     let mut bundle = Bundle::new("exec sleep 1000");
