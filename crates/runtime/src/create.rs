@@ -519,7 +519,7 @@ fn record_filter(program: &Program) -> FilterRecord {
 /// runc's rule: where nothing is said, a group of the container's name next to our own.
 fn plan_group_path(plan: &Plan, request: &CreateRequest) -> Result<GroupPath, CreateError> {
     let text = if plan.cgroups_path.is_empty() { request.id.as_str() } else { &plan.cgroups_path };
-    GroupPath::parse(text).map_err(cgroup_failed!())
+    GroupPath::clean(text).map_err(cgroup_failed!())
 }
 
 /// Devices are denied unless a rule allows them, and every container may make nodes and use the ones that it always has.

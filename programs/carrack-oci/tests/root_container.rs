@@ -265,6 +265,32 @@ fn root_the_hosts_procfs_may_lie_on_proc_and_a_source_may_be_long() {
 }
 
 #[test]
+fn root_a_container_stays_below_its_cgroup_root_and_its_tasks_are_counted_as_its_version_says() {
+    need_root!("root_a_container_stays_below_its_cgroup_root_and_its_tasks_are_counted_as_its_version_says");
+    let mut bundle = Bundle::new("grep -m1 -E 'pids|^0:' /proc/self/cgroup; (echo another task); true");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    let group = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/../..{group}/x/.././"));
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 0});
+    let said = bundle.run();
+    assert!(said.out.contains(&format!(":{group}\nanother task\n")), "{said:?}");
+    bundle.config["ociVersion"] = json!("1.3.0");
+    let said = bundle.run();
+    assert!(!said.out.contains("another task"), "{said:?}");
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": -5});
+    bundle.config["ociVersion"] = json!("nonsense");
+    let said = bundle.run();
+    assert!(said.out.ends_with("another task\n"), "{said:?}");
+    assert!(said.err.contains("ociVersion \"nonsense\" is unknown here"), "{said:?}");
+    bundle.config["linux"]["cgroupsPath"] = json!("/..");
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (1, "cgroup path \"/\" names no group\n"));
+    bundle.config["linux"]["cgroupsPath"] = json!(group);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
     let mut bundle = Bundle::new(
