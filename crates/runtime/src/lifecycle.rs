@@ -91,8 +91,12 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         .doing(|| "wait for the container's first process")?
         .is_none()
     {
+        let group = group_of(&record)?;
+        if group.is_frozen().unwrap_or(false) {
+            return wrong("cannot start a container in the paused state".into());
+        }
         if let Some(init) = record.init {
-            kill_and_wait(init, &group_of(&record)?)?;
+            kill_and_wait(init, &group)?;
         }
         directory.remove_start_socket()?;
         return wrong("the container's first process did not start its program in time".into());
@@ -149,12 +153,6 @@ pub enum SignalError {
     /// The container is not paused.
     #[error("container not paused")]
     NotPaused,
-    /// The container cannot be paused now.
-    #[error("container not running or created: {status}")]
-    NotPausable {
-        /// Where it is in its life.
-        status: Status,
-    },
     /// A step.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -165,7 +163,7 @@ impl SignalError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::State(error) => error.kind(),
-            Self::NotRunning | Self::NotPaused | Self::NotPausable { .. } => Kind::Precondition,
+            Self::NotRunning | Self::NotPaused => Kind::Precondition,
             Self::Step(error) => error.kind(),
         }
     }
@@ -246,7 +244,7 @@ pub fn pause(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
         Status::Running | Status::Created => {
             Ok(group.freeze().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?)
         }
-        status => Err(SignalError::NotPausable { status }),
+        Status::Paused | Status::Stopped | Status::Creating => Err(SignalError::NotRunning),
     }
 }
 

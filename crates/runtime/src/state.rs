@@ -37,7 +37,10 @@ pub fn state(state_root: &Path, id: &ContainerId) -> Result<State, StateError> {
     let directory = StateDir::open(state_root, id)?;
     match directory.read()? {
         Some(record) => {
-            let status = status_of(&directory, &record, None)?;
+            let status = match status_of(&directory, &record, None)? {
+                Status::Created if group_of(&record)?.is_frozen().unwrap_or(false) => Status::Paused,
+                status => status,
+            };
             Ok(show(&record, status))
         }
         None => Ok(nothing_yet(id)),
@@ -63,7 +66,8 @@ pub fn group_of(record: &Record) -> Result<Group, StepError> {
     Ok(host.open_recorded(&record.cgroups))
 }
 
-/// Where the container is in its life. `group` saves looking for it.
+/// Where the container is in its life. `group` saves looking for it; without it a created container is not asked whether it is paused, which takes
+/// as long as to start it.
 pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -> Result<Status, StepError> {
     let Some(init) = record.init else { return Ok(Status::Creating) };
     if !process_stat::is_alive(init).doing(|| "look at the container's first process")? {
@@ -74,8 +78,10 @@ pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -
     }
     let is_created =
         directory.has_start_socket().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
-    if is_created {
-        return Ok(Status::Created);
+    match group {
+        Some(group) if is_created && group.is_frozen().unwrap_or(false) => return Ok(Status::Paused),
+        _ if is_created => return Ok(Status::Created),
+        _ => {}
     }
     let found;
     let group = match group {

@@ -527,7 +527,9 @@ fn ps(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let id = parse_id(id)?;
     let pids = carrack_runtime::processes(&global.root, &id).map_err(|error| failed(&error))?;
     match flags.value("format").unwrap_or("table") {
-        "json" => write_out(&(serde_json::to_string(&pids).map_err(|error| failure(error.to_string()))? + "\n")),
+        // As for `list`.
+        "json" if pids.is_empty() => write_out("null\n"),
+        "json" => write_out(&format!("{}\n", serde_json::Value::from(pids))),
         "table" => write_out(&filter_ps(&run_ps(options)?, &pids)?),
         other => Err(failure(format!("invalid format option {other:?}"))),
     }

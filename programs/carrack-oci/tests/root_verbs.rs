@@ -241,6 +241,18 @@ fn root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_anoth
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
+/// A bundle beside this one, with a group of its own.
+fn second(bundle: &Bundle) -> String {
+    let directory = bundle.directory.join("second");
+    fs::create_dir_all(&directory).unwrap();
+    let mut config = bundle.config.clone();
+    config["root"]["path"] = json!(bundle.directory.join("rootfs"));
+    let group = config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    config["linux"]["cgroupsPath"] = json!(format!("{group}-second"));
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    directory.display().to_string()
+}
+
 #[test]
 fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     need_root!("root_a_paused_container_is_listed_so_and_refuses_exec");
@@ -249,6 +261,24 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     let id = bundle.id();
     assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
     assert_eq!(bundle.oci(&["resume", &id]).err, "container not paused\n");
+    let created = bundle.id();
+    assert_eq!(bundle.oci(&["create", "--bundle", &second(&bundle), &created]).code, 0);
+    for id in [&id, &created] {
+        let before = bundle.state(id)["status"].clone();
+        assert_eq!(bundle.oci(&["pause", id]).code, 0);
+        assert_eq!(bundle.state(id)["status"], "paused");
+        assert_eq!(bundle.oci(&["pause", id]).err, "container not running\n");
+        assert_eq!(bundle.oci(&["resume", id]).code, 0);
+        assert_eq!(bundle.state(id)["status"], before);
+    }
+    assert_eq!(bundle.oci(&["kill", &created, "KILL"]).code, 0);
+    bundle.await_status(&created, "stopped");
+    for (verb, text) in [("pause", "container not running\n"), ("resume", "container not paused\n")] {
+        let said = bundle.oci(&[verb, &created]);
+        assert_eq!((said.code, said.err.as_str()), (1, text));
+    }
+    assert_eq!(bundle.oci(&["ps", "-f", "json", &created]).out, "null\n");
+    assert_eq!(bundle.oci(&["delete", &created]).code, 0);
     assert_eq!(bundle.oci(&["pause", &id]).code, 0);
     assert_eq!(bundle.state(&id)["status"], "paused");
     let said = bundle.oci(&["exec", &id, "true"]);
