@@ -180,7 +180,7 @@ fn send(process: ProcessId, number: i32) -> Result<(), SignalError> {
     }
     match signal::send(handle.as_fd(), number) {
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(SignalError::NotRunning),
-        other => Ok(other.doing(|| format!("send signal {number} to the container's first process"))?),
+        other => Ok(other.doing(|| "unable to signal init")?),
     }
 }
 
@@ -331,10 +331,13 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
         Err(StateDirError::NotFound { .. }) if force == Force::Yes => return Ok(Vec::new()),
         other => other?,
     };
-    // Whoever created it died before it had made anything.
+    // Whoever created it died before it had made anything: nobody else knows of the container, but its id is to be free.
     let Some(record) = directory.read()? else {
         directory.remove()?;
-        return Ok(Vec::new());
+        return match force {
+            Force::Yes => Ok(Vec::new()),
+            Force::No => Err(StateDirError::NotFound { id: id.clone() }.into()),
+        };
     };
     let group = group_of(&record)?;
     let status = status_of(&directory, &record, Some(&group))?;

@@ -43,21 +43,32 @@ pub fn state(state_root: &Path, id: &ContainerId) -> Result<State, StateError> {
             };
             Ok(show(&record, status))
         }
-        None => Ok(nothing_yet(id)),
+        None if directory.is_locked()? => Ok(nothing_yet(id)),
+        // A create died before it had made anything.
+        None => Err(StateDirError::NotFound { id: id.clone() }.into()),
     }
 }
 
-/// The states of all containers. One that vanishes meanwhile is left out; one that cannot be read is told beside the others.
-pub fn list(state_root: &Path) -> Result<(Vec<State>, Vec<StateError>), StateError> {
-    let (mut states, mut failures) = (Vec::new(), Vec::new());
+/// All containers.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those whose state can be told.
+    pub states: Vec<State>,
+    /// Those whose state cannot, and why.
+    pub failures: Vec<(ContainerId, StateError)>,
+}
+
+/// The states of all containers. One that vanishes meanwhile is left out.
+pub fn list(state_root: &Path) -> Result<Listing, StateError> {
+    let mut listing = Listing::default();
     for id in list_ids(state_root)? {
         match state(state_root, &id) {
-            Ok(state) => states.push(state),
+            Ok(state) => listing.states.push(state),
             Err(StateError::Directory(StateDirError::NotFound { .. })) => {}
-            Err(error) => failures.push(error),
+            Err(error) => listing.failures.push((id, error)),
         }
     }
-    Ok((states, failures))
+    Ok(listing)
 }
 
 /// The group of a record.
@@ -117,7 +128,7 @@ pub fn show(record: &Record, status: Status) -> State {
     }
 }
 
-/// A create died before it wrote a record: there is an id, and nothing else.
+/// A create has not written a record yet: there is an id, and nothing else.
 fn nothing_yet(id: &ContainerId) -> State {
     State {
         oci_version: carrack_oci_config::VERSION.to_owned(),

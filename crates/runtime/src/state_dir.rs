@@ -232,19 +232,33 @@ impl StateDir {
             other => other,
         }
         .map_err(|error| failed("open the parent of", error))?;
-        match mkdirat(&parent, id.as_str(), Mode::from(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(StateDirError::Exists { id: id.clone() }),
+        let exists = || StateDirError::Exists { id: id.clone() };
+        let is_new = match mkdirat(&parent, id.as_str(), Mode::from(0o700)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(failed("create", error)),
-        }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = openat(&parent, id.as_str(), flags, Mode::empty()).map_err(|error| failed("open", error))?;
+        let handle = match openat(&parent, id.as_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(exists()),
+            other => other.map_err(|error| failed("open", error))?,
+        };
         // A caller's umask may have taken more than group and others.
         if fstat(&handle).map_err(|error| failed("open", error))?.st_mode & 0o777 != 0o700 {
             fchmod(&handle, Mode::from(0o700)).map_err(|error| failed("set the mode of", error))?;
         }
-        flock(&handle, FlockOperation::LockExclusive).map_err(|error| failed("lock", error))?;
-        Ok(Self { id: id.clone(), handle, path })
+        // A directory without a record and without a lock is what a create left that died at once. Whoever finds it may have it, and so may somebody
+        // who came between our making it and our locking it.
+        let lock = if is_new { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        match flock(&handle, lock) {
+            Err(Errno::WOULDBLOCK) => return Err(exists()),
+            other => other.map_err(|error| failed("lock", error))?,
+        }
+        let is_taken = match openat(&handle, RECORD, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => fstat(&handle).map_err(|error| failed("open", error))?.st_nlink == 0,
+            _ => true,
+        };
+        if is_taken { Err(exists()) } else { Ok(Self { id: id.clone(), handle, path }) }
     }
 
     /// Opens the directory of a container that exists.
@@ -265,6 +279,15 @@ impl StateDir {
         match directory.failing("open", fstat(&directory.handle))?.st_nlink {
             0 => Err(StateDirError::NotFound { id: id.clone() }),
             _ => Ok(directory),
+        }
+    }
+
+    /// Whether somebody changes the container's state now. For one who does not do so.
+    pub fn is_locked(&self) -> Result<bool, StateDirError> {
+        match flock(&self.handle, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => self.unlock().map(|()| false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => self.failing("lock", Err(error)),
         }
     }
 
@@ -400,7 +423,11 @@ pub fn list_ids(root: &Path) -> Result<Vec<ContainerId>, StateDirError> {
     };
     let mut ids = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
+        let entry = entry.map_err(failed)?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name();
         ids.extend(name.to_str().and_then(|name| ContainerId::new(name).ok()));
     }
     ids.sort();

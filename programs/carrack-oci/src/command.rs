@@ -476,7 +476,11 @@ fn kill(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
         [id, signal] => (parse_id(id)?, signal.as_str()),
         _ => return Err(UsageError("\"kill\" requires 1 or 2 arguments".into()).into()),
     };
-    let number = signal_name::parse(signal).ok_or_else(|| failure(format!("unknown signal {signal:?}")))?;
+    let Some(number) = signal_name::parse(signal) else {
+        // What is said of a container that does not exist goes before.
+        carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+        return Err(failure(format!("unknown signal {signal:?}")));
+    };
     let scope = if flags.is_set("all") { KillScope::All } else { KillScope::Init };
     carrack_runtime::kill(&global.root, &id, number, scope).map_err(|error| failed(&error)).map(|()| 0)
 }
@@ -490,8 +494,11 @@ fn delete(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
 }
 
 fn list(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
-    let (mut states, failures) = carrack_runtime::list(&global.root).map_err(|error| failed(&error))?;
-    failures.iter().for_each(|failure| global.log.warning(&describe(failure)));
+    let carrack_runtime::Listing { mut states, failures } =
+        carrack_runtime::list(&global.root).map_err(|error| failed(&error))?;
+    for (id, failure) in &failures {
+        global.log.warning(&format!("load container {id}: {}", describe(failure)));
+    }
     if flags.is_set("quiet") {
         return write_out(&states.iter().map(|state| format!("{}\n", state.id)).collect::<String>());
     }

@@ -241,6 +241,73 @@ fn root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_anoth
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
+#[test]
+fn root_a_state_that_is_half_made_is_nobodys_and_a_damaged_one_is_told() {
+    need_root!("root_a_state_that_is_half_made_is_nobodys_and_a_damaged_one_is_told");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    let state = bundle.state_root();
+    let half = state.join(&id);
+    let gone = "container does not exist\n";
+    for verb in ["state", "start", "kill", "ps", "pause", "resume", "delete"] {
+        fs::create_dir_all(&half).unwrap();
+        let said = bundle.oci(&[verb, &id]);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (1, "", gone), "{verb}");
+        assert_eq!(half.exists(), verb != "delete", "{verb}");
+    }
+    fs::create_dir_all(&half).unwrap();
+    assert_eq!(bundle.oci(&["exec", &id, "true"]).err, gone);
+    assert_eq!(bundle.oci(&["delete", "--force", &id]).code, 0);
+    assert!(!half.exists());
+    fs::create_dir_all(&half).unwrap();
+    let said = bundle.oci(&["create", &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+
+    fs::create_dir(state.join("junk")).unwrap();
+    fs::write(state.join("junk/state.json"), "{bad\n").unwrap();
+    fs::create_dir(state.join("no id")).unwrap();
+    fs::write(state.join("file"), "").unwrap();
+    let said = bundle.oci(&["list", "-q"]);
+    assert_eq!((said.code, said.out), (0, format!("{id}\n")));
+    assert!(said.err.starts_with("warning: load container junk: read record "), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    for verb in ["state", "kill", "delete"] {
+        let said = bundle.oci(&[verb, "junk"]);
+        assert_eq!((said.code, said.err.starts_with("read record ")), (1, true), "{verb}: {}", said.err);
+        assert!(bundle.oci(&[verb, "file"]).err.ends_with(": not a directory\n"), "{verb}");
+    }
+    assert_eq!(bundle.oci(&["create", "file"]).err, "container with given ID already exists\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    fs::remove_dir_all(state).unwrap();
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_kill_takes_any_number_and_the_kernel_says_which_it_has() {
+    need_root!("root_kill_takes_any_number_and_the_kernel_says_which_it_has");
+    let mut bundle = Bundle::new("trap 'exit 3' TERM; while true; do sleep 0.01; done");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    for (signal, code, text) in [
+        ("-1", 1, "unable to signal init: invalid argument\n"),
+        ("65", 1, "unable to signal init: invalid argument\n"),
+        ("9999999999", 1, "unable to signal init: invalid argument\n"),
+        ("NOPE", 1, "unknown signal \"NOPE\"\n"),
+        ("0", 0, ""),
+    ] {
+        let said = bundle.oci(&["kill", &id, signal]);
+        assert_eq!((said.code, said.err.as_str()), (code, text), "{signal}");
+    }
+    assert_eq!(bundle.oci(&["kill", "nobody", "NOPE"]).err, "container does not exist\n");
+    assert_eq!(bundle.oci(&["kill", &id, ""]).code, 0);
+    bundle.await_status(&id, "stopped");
+    assert_eq!(bundle.oci(&["kill", &id, "0"]).err, "container not running\n");
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
 /// A bundle beside this one, with a group of its own.
 fn second(bundle: &Bundle) -> String {
     let directory = bundle.directory.join("second");
