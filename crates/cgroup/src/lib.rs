@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod below;
 mod cpuset;
 mod create;
 mod device;

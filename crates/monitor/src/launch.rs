@@ -94,6 +94,7 @@ impl Launcher {
             state_root: self.state_root.clone(),
             process,
             ignore_paused: false,
+            sub_groups: Default::default(),
             preserve_fds: 0,
         });
         let stdio = StageStdio { stdin: stdio[0].as_fd(), stdout: stdio[1].as_fd(), stderr: stdio[2].as_fd() };

@@ -383,9 +383,6 @@ fn exec(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
             Some((id, command)) => (parse_id(id)?, command),
             None => return Err(UsageError("\"exec\" requires a minimum of 1 argument".into()).into()),
         };
-        if let Some(cgroup) = flags.value("cgroup") {
-            return Err(failure(format!("--cgroup {cgroup}: running in a group of its own is not supported here yet")));
-        }
         preserve_fds(flags)?;
         process_flags::additional_gids(flags)?;
         let sealed = seal()?;
@@ -422,6 +419,7 @@ fn exec_sealed(
         state_root: global.root.clone(),
         process,
         ignore_paused: flags.is_set("ignore-paused"),
+        sub_groups: process_flags::sub_groups(&flags.all("cgroup")).map_err(failure)?,
         preserve_fds: preserve_fds(flags)?,
     };
     let diverted = divert(!is_detached && !has_terminal)?;

@@ -1,5 +1,7 @@
 //! The process that `exec` runs: a file, or the bundle's process changed by flags.
 
+use std::collections::BTreeMap;
+
 use carrack_oci_config::Process;
 use carrack_runtime::grant;
 
@@ -46,6 +48,33 @@ pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result
     Ok(process)
 }
 
+/// Groups by controller from `--cgroup [controller[,controller]:]path`; the errors are in runc's words.
+pub fn sub_groups(given: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let mut groups = BTreeMap::new();
+    for text in given {
+        let invalid = |why: &str| Err(format!("invalid --cgroup argument: {text}{why}"));
+        let mut parts = text.split(':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(path), None, _) if given.len() == 1 => {
+                groups.insert(String::new(), path.to_owned());
+            }
+            (_, None, _) => return invalid(" (missing <controller>: prefix)"),
+            (Some(controllers), Some(path), None) => {
+                for controller in controllers.split(',') {
+                    if controller.is_empty() {
+                        return invalid("");
+                    }
+                    if groups.insert(controller.to_owned(), path.to_owned()).is_some() {
+                        return invalid(&format!(" (controller {controller} is given twice)"));
+                    }
+                }
+            }
+            _ => return invalid(""),
+        }
+    }
+    Ok(groups)
+}
+
 /// `uid[:gid]`, numbers only: names belong to the image, and whoever calls us has resolved them.
 fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
     let number = |part: &str, what: &str| {
@@ -73,6 +102,29 @@ mod tests {
         assert_eq!(parse_user("7:8"), Ok((7, Some(8))));
         for bad in ["root", "-1", "7:wheel", "4294967296", "", "7:"] {
             assert!(parse_user(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn groups_are_one_path_for_all_or_paths_by_controller() {
+        let groups = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|&text| text.to_owned()).collect();
+            sub_groups(&given)
+                .map(|groups| groups.into_iter().map(|(name, path)| name + "=" + &path).collect::<Vec<_>>())
+        };
+        assert_eq!(groups(&[]), Ok(vec![]));
+        assert_eq!(groups(&["/a"]), Ok(vec!["=/a".into()]));
+        assert_eq!(
+            groups(&["cpu,cpuacct:a", "pids:/b"]),
+            Ok(vec!["cpu=a".into(), "cpuacct=a".into(), "pids=/b".into()])
+        );
+        for (given, why) in [
+            (&["a", "pids:b"][..], "a (missing <controller>: prefix)"),
+            (&["a:b:c"], "a:b:c"),
+            (&[":b"], ":b"),
+            (&["pids:a", "pids:b"], "pids:b (controller pids is given twice)"),
+        ] {
+            assert_eq!(groups(given), Err(format!("invalid --cgroup argument: {why}")));
         }
     }
 

@@ -98,6 +98,7 @@ fn root_a_stage_makes_a_container_on_an_overlay_of_many_layers_that_the_host_doe
             }))
             .unwrap(),
             ignore_paused: false,
+            sub_groups: Default::default(),
             preserve_fds: 0,
         };
         // Before the exec truncates what the container said.

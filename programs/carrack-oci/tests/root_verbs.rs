@@ -308,6 +308,89 @@ fn root_kill_takes_any_number_and_the_kernel_says_which_it_has() {
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
+#[test]
+fn root_exec_runs_in_a_group_below_the_containers() {
+    need_root!("root_exec_runs_in_a_group_below_the_containers");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let group = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    let own = |place: &str| bundle.oci(&["exec", "--cgroup", place, &id, "cat", "/proc/self/cgroup"]);
+    let missing = own("sub");
+    assert_eq!(missing.code, 255);
+    assert!(missing.err.ends_with(&format!("{group}/sub does not exist\n")), "{}", missing.err);
+    let made: Vec<_> = common::cgroup_mounts()
+        .into_iter()
+        .map(|mount| mount.join(group.trim_start_matches('/')))
+        .filter(|own| own.exists())
+        .map(|own| own.join("sub"))
+        .collect();
+    for sub in &made {
+        fs::create_dir(sub).unwrap();
+        // Until it has some, a group of version 1 takes no process.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let (false, Ok(value)) = (common::is_unified(), fs::read_to_string(sub.parent().unwrap().join(file))) {
+                fs::write(sub.join(file), value.trim()).unwrap();
+            }
+        }
+    }
+    let counted = |place: &str, path: &str| own(place).out.lines().filter(|line| line.ends_with(path)).count();
+    let all = made.len();
+    assert_eq!(counted("/sub/../sub", &format!("{group}/sub")), all);
+    assert_eq!(counted("/", &group), all);
+    if !common::is_unified() {
+        assert_eq!(own("pids,memory:sub").out.matches(&format!("{group}/sub\n")).count(), 2);
+        assert_eq!(counted("pids:", &group), all);
+    }
+    for (place, text) in
+        [("../x", "../x is not a sub cgroup path\n"), ("bogus:sub", "unknown controller bogus in SubCgroupPaths\n")]
+    {
+        let said = own(place);
+        assert_eq!((said.code, said.err.as_str()), (255, text));
+    }
+    let said = bundle.oci(&["exec", "--cgroup", "sub", "--cgroup", "pids:sub", &id, "true"]);
+    assert_eq!(said.err, "invalid --cgroup argument: sub (missing <controller>: prefix)\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_exec_into_a_paused_container_waits_for_it_and_a_process_file_needs_no_flags() {
+    need_root!("root_exec_into_a_paused_container_waits_for_it_and_a_process_file_needs_no_flags");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let file = bundle.directory.join("process.json");
+    fs::write(&file, json!({"user": {"uid": 3}, "cwd": "/", "args": ["/bin/id", "-u"]}).to_string()).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    // The file says everything: flags that say the same, and a command, count for nothing.
+    let said = bundle.oci(&["exec", "--process", &file, "--user", "9", "-t", "--cwd", "/no", &id, "false"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "3\n", ""));
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    let mut waiting = bundle
+        .command(&["exec", "--ignore-paused", "--process", &file, &id])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while serde_json::from_str::<Vec<i32>>(&bundle.oci(&["ps", "-f", "json", &id]).out).unwrap().len() < 2 {
+        assert!(std::time::Instant::now() < deadline, "nobody enters the paused container");
+        assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    }
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(bundle.oci(&["resume", &id]).code, 0);
+    assert!(waiting.wait().unwrap().success());
+    let mut said = String::new();
+    waiting.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "3\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
 /// A bundle beside this one, with a group of its own.
 fn second(bundle: &Bundle) -> String {
     let directory = bundle.directory.join("second");
