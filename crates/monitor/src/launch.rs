@@ -82,6 +82,8 @@ impl Launcher {
             join,
             no_new_keyring: create.no_new_keyring,
             preserve_fds: 0,
+            listen_fds: 0,
+            notify: false,
         });
         let stdio = StageStdio { stdin: sides.stdin.as_fd(), stdout: sides.stdout(), stderr: sides.stderr() };
         spawn_stage(&self.sealed, &request, stdio).map_err(|source| LaunchError::Stage { source })

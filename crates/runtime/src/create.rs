@@ -34,6 +34,7 @@ use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
 use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
+use crate::notify;
 use crate::origin;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
@@ -262,9 +263,19 @@ fn wait_dead(pidfd: &OwnedFd) {
 /// Creates a container up to the point where its program could run.
 pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<Pending, CreateError> {
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
-    let spec = read_spec(&request.bundle)?;
+    let mut spec = read_spec(&request.bundle)?;
     let oci_version = spec.oci_version.clone();
     let process_defaults = spec.process.as_ref().map(ProcessDefaults::of).unwrap_or_default();
+    if let (Some(process), 1..) = (&mut spec.process, request.listen_fds) {
+        // Its own pid, unless the pid namespace is the host's; runc says 1 then too.
+        process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);
+    }
+    let state = StateDir::create(&request.state_root, &request.id)?;
+    let mut undo = Undo { state: Some(state), group: None, init: None };
+    if request.notify {
+        undo.state().make_notify_directory()?;
+        notify::add_to(&mut spec, undo.state());
+    }
     let plan_request =
         PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
     let plan = Plan::new(spec, plan_request, &facts)?;
@@ -275,9 +286,6 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let group_plan =
         host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
     let origins = origin::open(&plan)?;
-
-    let state = StateDir::create(&request.state_root, &request.id)?;
-    let mut undo = Undo { state: Some(state), group: None, init: None };
     let intended = host.open(&group_path);
     let mut record = Record {
         version: RECORD_VERSION,

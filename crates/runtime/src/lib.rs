@@ -19,6 +19,7 @@ mod hook;
 mod inside;
 mod lifecycle;
 mod mounting;
+mod notify;
 mod origin;
 mod overlay;
 pub mod plan;
@@ -41,6 +42,7 @@ pub use lifecycle::{
     DeleteError, Force, KillScope, SignalError, StartError, delete, kill, oom_killed, pause, processes, resume,
     run_poststart, start,
 };
+pub use notify::Notifier;
 pub use overlay::{Changes, OverlayError, open_overlay};
 pub use process_stat::{ProcessStat, identify, is_alive};
 pub use seal::{SealError, Sealed};

@@ -86,6 +86,12 @@ pub struct CreateRequest {
     /// How many handles from 3 on the container's process keeps.
     #[serde(default)]
     pub preserve_fds: u32,
+    /// How many of these are sockets that it is told of (sd_listen_fds(3)).
+    #[serde(default)]
+    pub listen_fds: u32,
+    /// Whether it gets a socket to say that it is ready; see [`crate::Notifier`].
+    #[serde(default)]
+    pub notify: bool,
 }
 
 /// Where the root file system comes from.

@@ -4,6 +4,7 @@
 //! <root>/<id>/            0700; locked (flock) by whoever changes the container's state
 //!    state.json           a Record on the first line; on the second, once there is a process, a RecordEnd; READY on the third, once that
 //!                         process has nothing left to do but to execute the program
+//!    notify/notify.sock   there if the container may say that it is ready; the directory is mounted into it
 //!    start.sock           there while the container waits for `start`: its first process listens on it
 //! ```
 //!
@@ -31,6 +32,9 @@ use serde::{Deserialize, Serialize};
 const RECORD: &str = "state.json";
 /// The third line.
 const READY: &str = "ready";
+const NOTIFY_DIRECTORY: &str = "notify";
+/// In that directory.
+pub(crate) const NOTIFY_SOCKET: &str = "notify.sock";
 const START_SOCKET: &str = "start.sock";
 /// A record is a few kilobytes, or some dozen with a large filter.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
@@ -396,6 +400,34 @@ impl StateDir {
         }
     }
 
+    /// Makes the directory of the socket on which the container says that it is ready.
+    pub fn make_notify_directory(&self) -> Result<(), StateDirError> {
+        self.failing("make a directory in", mkdirat(&self.handle, NOTIFY_DIRECTORY, Mode::from(0o755)))?;
+        let made = self.failing("open a directory in", open_directory(&self.notify_directory()))?;
+        self.failing("set the mode of a directory in", fchmod(&made, Mode::from(0o755)))
+    }
+
+    /// That directory.
+    pub fn notify_directory(&self) -> PathBuf {
+        self.path.join(NOTIFY_DIRECTORY)
+    }
+
+    /// The socket in it, by a path that is short enough for a socket's address.
+    pub fn notify_socket(&self) -> PathBuf {
+        carrack_rooted::path_of(&self.handle).join(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)
+    }
+
+    fn remove_notify_directory(&self) -> Result<(), StateDirError> {
+        let files = [
+            (format!("{NOTIFY_DIRECTORY}/{NOTIFY_SOCKET}"), AtFlags::empty()),
+            (NOTIFY_DIRECTORY.to_owned(), AtFlags::REMOVEDIR),
+        ];
+        files.iter().try_for_each(|(name, flags)| match unlinkat(&self.handle, name, *flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => self.failing("remove the notify socket from", Err(error)),
+        })
+    }
+
     /// Removes the directory: from here on the id is free. What is gone already is fine.
     pub fn remove(&self) -> Result<(), StateDirError> {
         match unlinkat(&self.handle, RECORD, AtFlags::empty()) {
@@ -405,6 +437,7 @@ impl StateDir {
         let mut removed = carrack_sys::rustix::fs::rmdir(&self.path);
         if removed == Err(Errno::NOTEMPTY) {
             self.remove_start_socket()?;
+            self.remove_notify_directory()?;
             removed = carrack_sys::rustix::fs::rmdir(&self.path);
         }
         match removed {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Process;
 use carrack_runtime::{
-    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Pending, Rootfs, Sealed, StartMode,
-    TerminalUse, begin_create, begin_exec, describe, describe_io,
+    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Notifier, Pending, Rootfs, Sealed,
+    StartMode, TerminalUse, begin_create, begin_exec, describe, describe_io,
 };
 use carrack_sys::task::set_child_subreaper;
 use carrack_words::ContainerId;
@@ -21,6 +21,8 @@ use crate::{print, process_flags, signal_name};
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
 /// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
 const EXEC_FAILED: u8 = 255;
+
+const NOTIFY: &str = "tell NOTIFY_SOCKET that the container is ready";
 
 const GLOBAL: &[Flag] = &[
     value("root", None),
@@ -196,7 +198,7 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         "run" => run_container(global, &Parsed::parse(rest, RUN, After::Flags)?),
         "start" => {
             let id = id_only(&Parsed::parse(rest, &[], After::Flags)?, "start")?;
-            carrack_runtime::start(&global.root, &id).map_err(|error| failed(&error)).map(|()| 0)
+            start(global, &id)
         }
         "exec" => exec(global, &Parsed::parse(rest, EXEC, After::Rest)?),
         "state" => state(global, &id_only(&Parsed::parse(rest, &[], After::Flags)?, "state")?),
@@ -245,16 +247,47 @@ fn create_request(global: &Global, flags: &Parsed, verb: &str) -> Result<CreateR
         rootfs: Rootfs::Config,
         join: Vec::new(),
         no_new_keyring: flags.is_set("no-new-keyring"),
-        preserve_fds: preserve_fds(flags)?,
+        preserve_fds: preserve_fds(flags, listen_fds())?,
+        listen_fds: listen_fds(),
+        notify: supervisor().is_some(),
     })
 }
 
-/// How many handles from 3 on the caller gives to the program. Each must be open, or one of our own would take its number, and go in its place.
-fn preserve_fds(flags: &Parsed) -> Result<u32, Failure> {
-    let count: u32 = flags.number("preserve-fds")?.unwrap_or(0);
+/// How many sockets from 3 on are handed to us (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+}
+
+/// The socket of whoever wants to hear that the container is ready.
+fn supervisor() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
+}
+
+fn notifier(global: &Global, id: &ContainerId) -> Result<Option<Notifier>, Failure> {
+    let Some(supervisor) = supervisor() else { return Ok(None) };
+    let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
+    Notifier::bind(&state, &supervisor).map_err(system("listen to what the container says of its readiness"))
+}
+
+fn start(global: &Global, id: &ContainerId) -> Result<u8, Failure> {
+    let notifier = notifier(global, id)?;
+    carrack_runtime::start(&global.root, id).map_err(|error| failed(&error))?;
+    let Some(notifier) = notifier else { return Ok(0) };
+    let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
+    match state.read().map_err(|error| failed(&error))?.and_then(|record| record.init) {
+        Some(init) => notifier.wait(init).map_err(system(NOTIFY)).map(|()| 0),
+        None => Ok(0),
+    }
+}
+
+/// How many handles from 3 on the caller gives to the program, beside the first so many of them. Each must be open, or one of our own would take its
+/// number, and go in its place.
+fn preserve_fds(flags: &Parsed, first: u32) -> Result<u32, Failure> {
+    let count: u32 = first.saturating_add(flags.number("preserve-fds")?.unwrap_or(0));
     match (3..).take(count as usize).find(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_err()) {
         None => Ok(count),
-        Some(number) => Err(failure(format!("--preserve-fds {count}: handle {number} is not open"))),
+        Some(number) => Err(failure(format!("--preserve-fds {}: handle {number} is not open", count - first))),
     }
 }
 
@@ -331,11 +364,18 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let flows = if pending.console.is_some() { Flows::default() } else { flows };
     warn_all(global, &pending.warnings);
     hand_over(flags, pending.process.pid, pending.pidfd(), pending.console.as_ref())?;
+    let notifier = notifier(global, &request.id)?;
     match foreground {
-        Some(foreground) => stay(global, flags, pending, &foreground, flows, sealed),
+        Some(mut foreground) => {
+            foreground.notifier = notifier;
+            stay(global, flags, pending, foreground, flows, sealed)
+        }
         None => {
             let created = pending.finish().map_err(|error| failed(&error))?;
             carrack_runtime::run_poststart(&created.record).map_err(|error| failed(&error))?;
+            if let Some(notifier) = notifier {
+                notifier.wait(created.process).map_err(system(NOTIFY))?;
+            }
             Ok(0)
         }
     }
@@ -355,7 +395,7 @@ fn stay(
     global: &Global,
     flags: &Parsed,
     mut pending: Pending,
-    foreground: &Foreground,
+    foreground: Foreground,
     flows: Flows,
     sealed: Sealed,
 ) -> Result<u8, Failure> {
@@ -383,7 +423,7 @@ fn exec(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
             Some((id, command)) => (parse_id(id)?, command),
             None => return Err(UsageError("\"exec\" requires a minimum of 1 argument".into()).into()),
         };
-        preserve_fds(flags)?;
+        preserve_fds(flags, 0)?;
         process_flags::additional_gids(flags)?;
         let sealed = seal()?;
         exec_sealed(global, flags, id, command, sealed)
@@ -420,7 +460,7 @@ fn exec_sealed(
         process,
         ignore_paused: flags.is_set("ignore-paused"),
         sub_groups: process_flags::sub_groups(&flags.all("cgroup")).map_err(failure)?,
-        preserve_fds: preserve_fds(flags)?,
+        preserve_fds: preserve_fds(flags, 0)?,
     };
     let diverted = divert(!is_detached && !has_terminal)?;
     let mut pending = begin_exec(&request, ChildOf::Caller).map_err(|error| failed(&error))?;

@@ -71,6 +71,8 @@ fn create_request(bundle: &mut Bundle, rootfs: Rootfs) -> CreateRequest {
         join: Vec::new(),
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
+        notify: false,
     }
 }
 
