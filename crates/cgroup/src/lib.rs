@@ -42,3 +42,4 @@ pub use host::{Facts, Hierarchy, Host, Layout, Version};
 pub use path::{GroupPath, GroupPathError};
 pub use plan::{Choice, MemberPlan, Plan, Step};
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use update::ChangeError;

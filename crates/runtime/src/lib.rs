@@ -40,7 +40,7 @@ pub use hook::HookError;
 pub use inside::root::Leave;
 pub use lifecycle::{
     DeleteError, Force, KillScope, SignalError, StartError, delete, kill, oom_killed, pause, processes, resume,
-    run_poststart, start,
+    run_poststart, start, update,
 };
 pub use notify::Notifier;
 pub use overlay::{Changes, OverlayError, open_overlay};

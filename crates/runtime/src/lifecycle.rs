@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use carrack_cgroup::Group;
-use carrack_oci_config::Status;
+use carrack_oci_config::{LinuxResources, Status};
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::{PidfdFlags, pidfd_open};
@@ -18,6 +18,7 @@ use crate::channel::FromInside;
 use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
 use crate::describe::describe;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
+use crate::plan::in_todays_words;
 use crate::process_stat;
 use crate::stage::{DEADLINE, receive_message, wait_readable};
 use crate::state::{group_of, status_of};
@@ -141,7 +142,7 @@ pub enum KillScope {
     All,
 }
 
-/// `kill`, `pause` or `resume` failed.
+/// `kill`, `pause`, `resume`, `update` or `ps` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
     /// The state directory.
@@ -257,6 +258,21 @@ pub fn resume(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
         Ok(true) => Ok(group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
         _ => Err(SignalError::NotPaused),
     }
+}
+
+/// Changes the limits of a living container. Where `resources` says nothing they stay as they are; its devices stay in any case, since others may
+/// have changed them.
+pub fn update(state_root: &Path, id: &ContainerId, resources: LinuxResources) -> Result<(), SignalError> {
+    let directory = StateDir::open_locked(state_root, id)?;
+    let record = record_of(&directory)?;
+    let group = group_of(&record)?;
+    match status_of(&directory, &record, Some(&group))? {
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating | Status::Stopped => return Err(SignalError::NotRunning),
+    }
+    let mut resources = in_todays_words(resources, &record.oci_version);
+    resources.devices.clear();
+    Ok(group.change(&resources).map_err(cgroup_step(carrack_cgroup::ChangeError::kind))?)
 }
 
 /// The pids of all processes of the container, as the caller sees them.

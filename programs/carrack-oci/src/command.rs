@@ -1,6 +1,6 @@
 //! The verbs: from flags to one call of the runtime, from its answer to output and exit code.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Process;
@@ -16,7 +16,7 @@ use crate::foreground::Foreground;
 use crate::handover::{send_handle, write_pid_file};
 use crate::log::{Format, Log};
 use crate::streams::{Diverted, Flows};
-use crate::{print, process_flags, signal_name};
+use crate::{print, process_flags, signal_name, update_flags};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
 /// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
@@ -90,8 +90,8 @@ verbs:
   state     print its state              list      list all containers
   kill      send it a signal             delete    remove it
   pause     freeze its processes         resume    let them go on
-  ps        list its processes           features  print what this runtime offers
-  spec      write an example config.json
+  ps        list its processes           update    change its limits
+  features  print what this runtime has  spec      write an example config.json
 ";
 
 /// Why a command fails.
@@ -216,7 +216,8 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         }
         "features" => print_json(&print::features()),
         "spec" => spec(&Parsed::parse(rest, SPEC, After::Flags)?),
-        "update" | "events" | "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
+        "update" => update(global, &Parsed::parse(rest, update_flags::FLAGS, After::Flags)?),
+        "events" | "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
         other => Err(UsageError(format!("unknown verb {other:?}")).into()),
     }
 }
@@ -482,8 +483,7 @@ fn exec_sealed(
 
 fn exec_process(global: &Global, flags: &Parsed, id: &ContainerId, command: &[String]) -> Result<Process, Failure> {
     if let Some(file) = flags.value("process") {
-        let text = std::fs::read(file).map_err(|error| failure(format!("open {file}: {}", describe_io(&error))))?;
-        return serde_json::from_slice(&text).map_err(|error| failure(format!("parse {file}: {error}")));
+        return parse_file(file);
     }
     let directory = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
     let record =
@@ -521,6 +521,32 @@ fn kill(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     };
     let scope = if flags.is_set("all") { KillScope::All } else { KillScope::Init };
     carrack_runtime::kill(&global.root, &id, number, scope).map_err(|error| failed(&error)).map(|()| 0)
+}
+
+fn update(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
+    let id = id_only(flags, "update")?;
+    // What is said of a container that does not exist goes before what is wrong with the limits.
+    carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+    let resources = match flags.value("resources") {
+        Some(file) => parse_file(file)?,
+        None => update_flags::resources(flags).map_err(failure)?,
+    };
+    if let Some(warning) = update_flags::ignored(&resources) {
+        global.log.warning(warning);
+    }
+    update_flags::refuse_unoffered(flags).map_err(failure)?;
+    carrack_runtime::update(&global.root, &id, resources).map_err(|error| failed(&error)).map(|()| 0)
+}
+
+/// A JSON file, or `-` for standard input.
+fn parse_file<T: serde::de::DeserializeOwned>(file: &str) -> Result<T, Failure> {
+    let mut text = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().read_to_end(&mut text),
+        path => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)),
+    };
+    read.map_err(|error| failure(format!("open {file}: {}", describe_io(&error))))?;
+    serde_json::from_slice(&text).map_err(|error| failure(format!("parse {file}: {error}")))
 }
 
 fn delete(global: &Global, flags: &Parsed) -> Result<u8, Failure> {

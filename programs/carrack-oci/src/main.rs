@@ -14,6 +14,7 @@ mod print;
 mod process_flags;
 mod signal_name;
 mod streams;
+mod update_flags;
 
 use std::path::Path;
 

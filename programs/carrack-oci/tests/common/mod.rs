@@ -206,6 +206,19 @@ impl Bundle {
     }
 }
 
+impl Bundle {
+    /// What a file of the container's cgroup says, by the controller's name in version 1 and the file's in both.
+    pub fn limit(&self, controller: &str, names: [&str; 2]) -> String {
+        let group = self.config["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/');
+        let base = Path::new("/sys/fs/cgroup");
+        let path = match is_unified() {
+            true => base.join(group).join(names[1]),
+            false => base.join(controller).join(group).join(names[0]),
+        };
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    }
+}
+
 /// Where cgroup hierarchies are mounted.
 pub fn cgroup_mounts() -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
