@@ -51,6 +51,6 @@ pub use stage::{
     CreateRequest, ExecRequest, NamespaceType, Rootfs, StageError, StageReply, StageRequest, StageStdio, Staged,
     spawn_stage,
 };
-pub use state::{Listing, StateError, list, state};
+pub use state::{Listing, StateError, list, living, state};
 pub use state_dir::{Record, StateDir, StateDirError};
 pub use step::StepError;

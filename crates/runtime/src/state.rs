@@ -4,7 +4,7 @@ use std::path::Path;
 
 use carrack_cgroup::{Group, Host};
 use carrack_oci_config::{State, Status};
-use carrack_words::{ContainerId, Kind};
+use carrack_words::{ContainerId, Kind, ProcessId};
 
 use crate::describe::describe;
 use crate::process_stat;
@@ -69,6 +69,15 @@ pub fn list(state_root: &Path) -> Result<Listing, StateError> {
         }
     }
     Ok(listing)
+}
+
+/// The group and the first process of a container that has not ended; `None` if it has.
+pub fn living(state_root: &Path, id: &ContainerId) -> Result<Option<(Group, ProcessId)>, StateError> {
+    let directory = StateDir::open(state_root, id)?;
+    let record = directory.read()?.ok_or_else(|| StateDirError::NotFound { id: id.clone() })?;
+    let Some(init) = record.init else { return Ok(None) };
+    let is_alive = process_stat::is_alive(init).doing(|| "look at the container's first process")?;
+    Ok(if is_alive { Some((group_of(&record)?, init)) } else { None })
 }
 
 /// The group of a record.

@@ -16,7 +16,7 @@ use crate::foreground::Foreground;
 use crate::handover::{send_handle, write_pid_file};
 use crate::log::{Format, Log};
 use crate::streams::{Diverted, Flows};
-use crate::{print, process_flags, signal_name, update_flags};
+use crate::{duration, events, print, process_flags, signal_name, update_flags};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
 /// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
@@ -79,6 +79,7 @@ const KILL: &[Flag] = &[switch("all", Some('a'))];
 const DELETE: &[Flag] = &[switch("force", Some('f'))];
 const LIST: &[Flag] = &[value("format", Some('f')), switch("quiet", Some('q'))];
 const PS: &[Flag] = &[value("format", Some('f'))];
+const EVENTS: &[Flag] = &[value("interval", None), switch("stats", None)];
 const SPEC: &[Flag] = &[value("bundle", Some('b')), switch("rootless", None)];
 
 const USAGE: &str =
@@ -91,7 +92,8 @@ verbs:
   kill      send it a signal             delete    remove it
   pause     freeze its processes         resume    let them go on
   ps        list its processes           update    change its limits
-  features  print what this runtime has  spec      write an example config.json
+  events    follow what it uses          spec      write an example config.json
+  features  print what this runtime has
 ";
 
 /// Why a command fails.
@@ -100,6 +102,12 @@ struct Failure {
     message: String,
     code: u8,
     is_usage: bool,
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        failed(&error)
+    }
 }
 
 impl From<UsageError> for Failure {
@@ -217,7 +225,8 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         "features" => print_json(&print::features()),
         "spec" => spec(&Parsed::parse(rest, SPEC, After::Flags)?),
         "update" => update(global, &Parsed::parse(rest, update_flags::FLAGS, After::Flags)?),
-        "events" | "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
+        "events" => events(global, &Parsed::parse(rest, EVENTS, After::Flags)?),
+        "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
         other => Err(UsageError(format!("unknown verb {other:?}")).into()),
     }
 }
@@ -536,6 +545,26 @@ fn update(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     }
     update_flags::refuse_unoffered(flags).map_err(failure)?;
     carrack_runtime::update(&global.root, &id, resources).map_err(|error| failed(&error)).map(|()| 0)
+}
+
+fn events(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
+    let id = id_only(flags, "events")?;
+    let text = flags.value("interval").unwrap_or("5s");
+    let interval = duration::parse(text)
+        .ok_or_else(|| UsageError(format!("invalid value {text:?} for flag -interval: time: invalid duration")))?;
+    if interval.is_zero() {
+        return Err(failure("duration interval must be greater than 0"));
+    }
+    let living = carrack_runtime::living(&global.root, &id).map_err(|error| failed(&error))?;
+    let Some((group, init)) = living else {
+        return Err(failure(format!("container with id {id} is not running")));
+    };
+    if flags.is_set("stats") {
+        return write_out(&events::stats(&id, &group));
+    }
+    let watch = events::Watch::open(&group, init).map_err(|error| failed(&error))?;
+    watch.tell_all(&id, interval, |line| write_out(line).map(|_| ()))?;
+    Ok(0)
 }
 
 /// A JSON file, or `-` for standard input.

@@ -7,12 +7,15 @@
 
 mod arguments;
 mod command;
+mod duration;
+mod events;
 mod foreground;
 mod handover;
 mod log;
 mod print;
 mod process_flags;
 mod signal_name;
+mod stats;
 mod streams;
 mod update_flags;
 
