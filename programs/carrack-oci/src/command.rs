@@ -8,6 +8,7 @@ use carrack_runtime::{
     ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Notifier, Pending, Rootfs, Sealed,
     StartMode, TerminalUse, begin_create, begin_exec, describe, describe_io,
 };
+use carrack_sys::rustix::process::{getegid, geteuid};
 use carrack_sys::task::set_child_subreaper;
 use carrack_words::ContainerId;
 
@@ -16,7 +17,7 @@ use crate::foreground::Foreground;
 use crate::handover::{send_handle, write_pid_file};
 use crate::log::{Format, Log};
 use crate::streams::{Diverted, Flows};
-use crate::{duration, events, print, process_flags, signal_name, update_flags};
+use crate::{checkpoint, duration, events, print, process_flags, signal_name, update_flags};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
 /// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
@@ -226,7 +227,15 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         "spec" => spec(&Parsed::parse(rest, SPEC, After::Flags)?),
         "update" => update(global, &Parsed::parse(rest, update_flags::FLAGS, After::Flags)?),
         "events" => events(global, &Parsed::parse(rest, EVENTS, After::Flags)?),
-        "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
+        "checkpoint" => {
+            let id = id_only(&Parsed::parse(rest, checkpoint::CHECKPOINT, After::Flags)?, "checkpoint")?;
+            carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+            Err(failure(checkpoint::refusal(verb)))
+        }
+        "restore" => {
+            id_only(&Parsed::parse(rest, checkpoint::RESTORE, After::Flags)?, "restore")?;
+            Err(failure(checkpoint::refusal(verb)))
+        }
         other => Err(UsageError(format!("unknown verb {other:?}")).into()),
     }
 }
@@ -665,13 +674,24 @@ fn filter_ps(text: &str, pids: &[i32]) -> Result<String, Failure> {
 }
 
 fn spec(flags: &Parsed) -> Result<u8, Failure> {
-    if flags.is_set("rootless") {
-        return Err(failure("--rootless: rootless containers are not supported here"));
+    if !flags.positionals.is_empty() {
+        return Err(UsageError("\"spec\" requires exactly 0 arguments".into()).into());
     }
-    let path = Path::new(flags.value("bundle").unwrap_or(".")).join("config.json");
-    let mut file = std::fs::File::create_new(&path)
-        .map_err(|error| failure(format!("create {}: {}", path.display(), describe_io(&error))))?;
-    file.write_all(print::EXAMPLE_CONFIG.as_bytes()).map_err(system("write config.json"))?;
+    let config = match flags.is_set("rootless") {
+        false => print::EXAMPLE_CONFIG.to_owned(),
+        true => print::rootless_config(geteuid().as_raw(), getegid().as_raw()),
+    };
+    let bundle = Path::new(flags.value("bundle").unwrap_or("."));
+    let failed =
+        |doing: &str, error: &std::io::Error| failure(format!("{doing} {}: {}", bundle.display(), describe_io(error)));
+    match std::fs::File::create_new(bundle.join("config.json")) {
+        // The words are runc's.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(failure("File config.json exists. Remove it first"))
+        }
+        Err(error) => Err(failed("create config.json in", &error)),
+        Ok(mut file) => file.write_all(config.as_bytes()).map_err(|error| failed("write config.json in", &error)),
+    }?;
     Ok(0)
 }
 

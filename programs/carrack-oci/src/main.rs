@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_main)]
 
 mod arguments;
+mod checkpoint;
 mod command;
 mod duration;
 mod events;

@@ -112,7 +112,7 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         (vec!["create", "a/b"], "invalid container ID format: \"a/b\"\n"),
         (vec!["create", "--nope", "x"], "flag provided but not defined: -nope\n"),
         (vec!["create"], "\"create\" requires exactly 1 argument\n"),
-        (vec!["checkpoint", "x"], "checkpoint: not supported here yet\n"),
+        (vec!["checkpoint", "x"], "container does not exist\n"),
         (
             vec!["--systemd-cgroup", "create", "x"],
             "--systemd-cgroup: the systemd cgroup driver is not supported here\n",
@@ -345,6 +345,14 @@ fn root_exec_runs_in_a_group_below_the_containers() {
         assert_eq!(own("pids,memory:sub").out.matches(&format!("{group}/sub\n")).count(), 2);
         assert_eq!(counted("pids:", &group), all);
     }
+    if common::is_unified() {
+        // As a manager inside does: its group hands a controller down, and takes no process any more.
+        let own = made[0].parent().unwrap();
+        fs::write(made[0].join("cgroup.procs"), bundle.state(&id)["pid"].to_string()).unwrap();
+        fs::write(own.join("cgroup.subtree_control"), "+pids").unwrap();
+        let said = bundle.oci(&["exec", &id, "cat", "/proc/self/cgroup"]);
+        assert_eq!((said.err.as_str(), said.out), ("", format!("0::{group}/sub\n")));
+    }
     for (place, text) in
         [("../x", "../x is not a sub cgroup path\n"), ("bogus:sub", "unknown controller bogus in SubCgroupPaths\n")]
     {
@@ -389,6 +397,90 @@ fn root_exec_into_a_paused_container_waits_for_it_and_a_process_file_needs_no_fl
     assert_eq!(said, "3\n");
     assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_spec_writes_bundles_that_run_and_never_over_another() {
+    need_root!("root_spec_writes_bundles_that_run_and_never_over_another");
+    let mut bundle = Bundle::new("");
+    let file = bundle.directory.join("config.json");
+    let group = bundle.config["linux"]["cgroupsPath"].clone();
+    for flags in [&["spec"][..], &["spec", "--rootless", "--bundle", "."]] {
+        let said = bundle.oci(flags);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", ""));
+        let said = bundle.oci(flags);
+        assert_eq!((said.code, said.err.as_str()), (1, "File config.json exists. Remove it first\n"));
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sh", "-c", "id -u; hostname; cat /proc/self/uid_map"]);
+        config["process"]["env"] = json!(["PATH=/bin"]);
+        config["linux"]["cgroupsPath"] = group.clone();
+        fs::write(&file, config.to_string()).unwrap();
+        let id = bundle.id();
+        let said = bundle.oci(&["run", &id]);
+        let map: Vec<_> = said.out.lines().last().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            (said.code, said.err.as_str(), said.out.starts_with("0\ncontainer\n")),
+            (0, "", true),
+            "{}",
+            said.out
+        );
+        assert_eq!(map == ["0", "0", "1"], flags.len() > 1);
+        fs::remove_file(&file).unwrap();
+    }
+    let said = bundle.oci(&["spec", "-b", "missing"]);
+    assert_eq!(said.err, "create config.json in missing: no such file or directory\n");
+    assert_eq!(bundle.oci(&["spec", "x"]).err, "\"spec\" requires exactly 0 arguments\n");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn features_are_told_whole_and_true() {
+    let bundle = Bundle::new("");
+    let said = bundle.oci(&["features"]);
+    let features: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let linux = &features["linux"];
+    let names: Vec<_> = linux.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "apparmor",
+            "capabilities",
+            "cgroup",
+            "intelRdt",
+            "memoryPolicy",
+            "mountExtensions",
+            "namespaces",
+            "netDevices",
+            "seccomp",
+            "selinux"
+        ]
+    );
+    assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
+    assert_eq!(linux["cgroup"], json!({"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true}));
+    let list = |value: &serde_json::Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let options = list(&features["mountOptions"]);
+    assert!(options.contains(&"rro".into()) && options.contains(&"tmpcopyup".into()), "{options:?}");
+    // What is refused is not offered.
+    assert!(!options.contains(&"idmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(false));
+    assert!(!list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
+    assert!(list(&linux["namespaces"]).contains(&"time".into()));
+    for off in ["selinux", "intelRdt", "netDevices"] {
+        assert_eq!(linux[off]["enabled"], json!(false), "{off}");
+    }
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
+}
+
+#[test]
+fn checkpoint_and_restore_name_what_is_missing() {
+    let bundle = Bundle::new("");
+    let said = bundle.oci(&["checkpoint", "--leave-running", "--image-path", "/x", "nobody"]);
+    assert_eq!((said.code, said.err.as_str()), (1, "container does not exist\n"));
+    let mut restore = bundle.command(&["restore", "--image-path", "/x", "-d", "nobody"]);
+    let said = restore.env("PATH", "/no/such/directory").output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(text, "CRIU version check failed: exec: \"criu\": executable file not found in $PATH\n");
+    assert_eq!(bundle.oci(&["restore", "--nope", "x"]).err, "flag provided but not defined: -nope\n");
 }
 
 /// A bundle beside this one, with a group of its own.
