@@ -104,7 +104,7 @@ fn make_directory(host: &Host, hierarchy: usize, group: &str) -> Result<Made, Cg
 }
 
 /// Enables controllers in every group above, from the top (version 2).
-fn hand_down(host: &Host, plan: &MemberPlan, member: &Member) -> Result<(), CgroupError> {
+pub(crate) fn hand_down(host: &Host, plan: &MemberPlan, member: &Member) -> Result<(), CgroupError> {
     let has = |text: &str, controller: &str| text.split_whitespace().any(|known| known == controller);
     let present = member.read(host, "cgroup.controllers")?;
     if plan.controllers.iter().all(|controller| has(&present, controller)) {

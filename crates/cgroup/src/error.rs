@@ -149,6 +149,18 @@ pub enum CgroupError {
         /// The group.
         path: PathBuf,
     },
+    /// A group below another was asked for by a path that leads elsewhere.
+    #[error("{path} is not a sub cgroup path")]
+    NotBelow {
+        /// The path.
+        path: String,
+    },
+    /// A group below another was asked for in a hierarchy that is not there.
+    #[error("unknown controller {controller} in SubCgroupPaths")]
+    NoSubController {
+        /// The name.
+        controller: String,
+    },
     /// Freezing needs the freezer.
     #[error("this host has no freezer cgroup controller")]
     NoFreezer,
@@ -226,6 +238,7 @@ impl CgroupError {
         match self {
             Self::NotMounted | Self::NoFile { .. } | Self::NoFreezer => Kind::Unsupported,
             Self::NotEmpty { .. } | Self::BelowUsage { .. } => Kind::Precondition,
+            Self::NotBelow { .. } | Self::NoSubController { .. } => Kind::Invalid,
             Self::NoGroup { .. } => Kind::NotFound,
             Self::Freezer { .. } | Self::Kill { .. } => Kind::Busy,
             Self::Probe { source, .. }

@@ -193,6 +193,13 @@ impl Group {
         stats::oom_kill_count(self)
     }
 
+    /// The text of a file, by the names of its controller in version 1 and 2 and its own in each; nothing if the kernel has none such.
+    pub fn text(&self, controllers: [&str; 2], names: [&str; 2]) -> Option<String> {
+        let (member, version) = self.with_controller(controllers)?;
+        let name = names[usize::from(version == Version::V2)];
+        if name.is_empty() { None } else { member.read(&self.host, name).ok() }
+    }
+
     /// What the group uses.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         stats::read(self)

@@ -238,16 +238,21 @@ impl Hierarchy {
         if path.is_absolute() {
             return path.below().to_owned();
         }
-        let visible = match self.own.strip_prefix(self.mount_root.trim_end_matches('/')) {
-            Some(below) if below.is_empty() || below.starts_with('/') => below.trim_matches('/'),
-            // Outside of what is mounted here.
-            _ => "",
-        };
+        let visible = self.visible(&self.own);
         let base = match self.version {
             Version::V1 => visible,
             Version::V2 => visible.rsplit_once('/').map_or("", |(parent, _)| parent),
         };
         if base.is_empty() { path.below().to_owned() } else { format!("{base}/{}", path.below()) }
+    }
+
+    /// A group of `/proc/PID/cgroup`, counted from the mount point, without a slash in front.
+    pub(crate) fn visible<'a>(&self, group: &'a str) -> &'a str {
+        match group.strip_prefix(self.mount_root.trim_end_matches('/')) {
+            Some(below) if below.is_empty() || below.starts_with('/') => below.trim_matches('/'),
+            // Outside of what is mounted here.
+            _ => "",
+        }
     }
 
     /// The names under which a record lists this hierarchy: its controllers, or nothing for version 2 (as runc's state does).
@@ -295,8 +300,8 @@ fn unescape(field: &str) -> String {
     escapes.iter().fold(field.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-/// The path in the line of `/proc/self/cgroup` that belongs to a hierarchy: `id:controller,controller:path`.
-fn own_group<'a>(own: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
+/// The path in the line of `/proc/PID/cgroup` that belongs to a hierarchy: `id:controller,controller:path`.
+pub(crate) fn own_group<'a>(own: &'a str, hierarchy: &Hierarchy) -> Option<&'a str> {
     own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod below;
 mod cpuset;
 mod create;
 mod device;
@@ -23,6 +24,7 @@ mod file;
 mod freezer;
 mod group;
 mod host;
+mod oom;
 mod path;
 mod plan;
 mod remove;
@@ -38,6 +40,8 @@ pub use enter::EnterHandles;
 pub use error::{CgroupError, PlanError, RemoveError};
 pub use group::Group;
 pub use host::{Facts, Hierarchy, Host, Layout, Version};
+pub use oom::OomWatch;
 pub use path::{GroupPath, GroupPathError};
 pub use plan::{Choice, MemberPlan, Plan, Step};
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use update::ChangeError;

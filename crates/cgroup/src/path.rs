@@ -58,6 +58,20 @@ impl GroupPath {
         Ok(Self { is_absolute: text.starts_with('/'), below })
     }
 
+    /// Reads a path as runc does: `.` and `..` are taken out, and above the top there is nothing to go up to.
+    pub fn clean(text: &str) -> Result<Self, GroupPathError> {
+        let mut components = Vec::new();
+        for component in text.split('/') {
+            match component {
+                "" | "." => {}
+                ".." => drop(components.pop()),
+                name => components.push(name),
+            }
+        }
+        let top = if text.starts_with('/') { "/" } else { "" };
+        Self::parse(&format!("{top}{}", components.join("/")))
+    }
+
     /// Whether the path counts from the root.
     pub fn is_absolute(&self) -> bool {
         self.is_absolute
@@ -112,6 +126,23 @@ mod tests {
             GroupPath::parse(text).expect_err(text);
         }
         GroupPath::parse(&format!("/{}", "x".repeat(256))).expect_err("a name too long");
+    }
+
+    #[test]
+    fn a_cleaned_path_never_leads_above_where_it_counts_from() {
+        for (text, printed) in [
+            ("/a/../b", "/b"),
+            ("/../../a/./b/", "/a/b"),
+            ("../a", "a"),
+            ("a/../../../b", "b"),
+            ("/a..b", "/a..b"),
+            ("./a", "a"),
+        ] {
+            assert_eq!(GroupPath::clean(text).expect(text).to_string(), printed, "{text}");
+        }
+        for text in ["", "/", "/..", "a/..", "/a/../../"] {
+            GroupPath::clean(text).expect_err(text);
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use carrack_sys::bpf::BpfInstruction;
 
 use crate::device::DeviceList;
 use crate::error::PlanError;
-use crate::host::{Facts, Version};
+use crate::group::Group;
+use crate::host::{Facts, Hierarchy, Version};
 use crate::path::GroupPath;
 use crate::setting;
 
@@ -104,14 +105,7 @@ pub(crate) fn plan(facts: &Facts, path: &GroupPath, resources: Option<&LinuxReso
         .hierarchies
         .iter()
         .enumerate()
-        .map(|(index, hierarchy)| MemberPlan {
-            hierarchy: index,
-            group: hierarchy.resolve(path),
-            mount_point: hierarchy.mount_point.display().to_string(),
-            controllers: Vec::new(),
-            needed_controllers: 0,
-            steps: Vec::new(),
-        })
+        .map(|(index, hierarchy)| member(index, hierarchy, hierarchy.resolve(path)))
         .collect();
     if let Some(resources) = resources {
         setting::plan(facts, resources, &mut members)?;
@@ -131,6 +125,30 @@ pub(crate) fn plan(facts: &Facts, path: &GroupPath, resources: Option<&LinuxReso
         }
     }
     Ok(Plan { members })
+}
+
+/// Plans a change of a group that exists.
+pub(crate) fn plan_change(group: &Group, resources: &LinuxResources) -> Result<Plan, PlanError> {
+    let facts = group.host.facts();
+    let name =
+        |index: usize| group.members.iter().find(|member| member.hierarchy == index).map(|member| member.group.clone());
+    let hierarchies = facts.hierarchies.iter().enumerate();
+    let mut members = hierarchies
+        .map(|(index, hierarchy)| member(index, hierarchy, name(index).unwrap_or_default()))
+        .collect::<Vec<_>>();
+    setting::plan(facts, resources, &mut members)?;
+    Ok(Plan { members })
+}
+
+fn member(index: usize, hierarchy: &Hierarchy, group: String) -> MemberPlan {
+    MemberPlan {
+        hierarchy: index,
+        group,
+        mount_point: hierarchy.mount_point.display().to_string(),
+        controllers: Vec::new(),
+        needed_controllers: 0,
+        steps: Vec::new(),
+    }
 }
 
 /// Controllers that count what a group uses, which people and the kubelet want to see without a limit too.
@@ -217,7 +235,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::host::Hierarchy;
 
     fn hierarchy(version: Version, controllers: &[&str], mount_point: &str) -> Hierarchy {
         Hierarchy {

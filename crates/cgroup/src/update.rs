@@ -1,9 +1,65 @@
 //! Changing the limits of a group in use.
 
-use crate::create::{Occasion, take_steps};
+use std::borrow::Cow;
+
+use carrack_oci_config::LinuxResources;
+
+use crate::create::{Occasion, hand_down, take_steps};
 use crate::error::CgroupError;
+use crate::file::parse_number;
 use crate::group::Group;
-use crate::plan::Plan;
+use crate::host::Version;
+use crate::plan::{self, Plan};
+
+/// What may keep a group from being changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The limits are wrong, or this host has none such.
+    #[error(transparent)]
+    Plan(#[from] crate::error::PlanError),
+    /// The kernel refused something.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+impl ChangeError {
+    /// The class of this failure.
+    pub fn kind(&self) -> carrack_words::Kind {
+        match self {
+            Self::Plan(error) => error.kind(),
+            Self::Cgroup(error) => error.kind(),
+        }
+    }
+}
+
+impl Group {
+    /// Gives the group these limits; where they say nothing, it keeps what it has.
+    pub fn change(&self, resources: &LinuxResources) -> Result<(), ChangeError> {
+        let resources = with_present_limit(self, resources)?;
+        let plan = plan::plan_change(self, &resources)?;
+        Ok(update(self, &plan)?)
+    }
+}
+
+/// Version 2 limits swap alone, so what a limit of memory and swap means depends on the limit of memory: the present one if there is no new one.
+fn with_present_limit<'a>(
+    group: &Group,
+    resources: &'a LinuxResources,
+) -> Result<Cow<'a, LinuxResources>, CgroupError> {
+    let is_swap_alone = resources
+        .memory
+        .as_ref()
+        .is_some_and(|memory| memory.swap.is_some_and(|swap| swap > 0) && memory.limit.unwrap_or(0) == 0);
+    let Some((member, Version::V2)) = group.with_controller(["memory"; 2]).filter(|_| is_swap_alone) else {
+        return Ok(Cow::Borrowed(resources));
+    };
+    let mut resources = resources.clone();
+    if let (Some(memory), Some(limit)) = (&mut resources.memory, parse_number(&member.read(&group.host, "memory.max")?))
+    {
+        memory.limit = i64::try_from(limit).ok();
+    }
+    Ok(Cow::Owned(resources))
+}
 
 /// Takes the steps of each member of the plan that is part of the group.
 pub(crate) fn update(group: &Group, plan: &Plan) -> Result<(), CgroupError> {
@@ -13,6 +69,10 @@ pub(crate) fn update(group: &Group, plan: &Plan) -> Result<(), CgroupError> {
         let missing =
             || CgroupError::NoGroup { path: group.host.hierarchy(member_plan.hierarchy).path(&member_plan.group) };
         let member = member.ok_or_else(missing)?;
+        // A controller that nothing needed before may not have been handed down yet.
+        if group.host.hierarchy(member.hierarchy).version == Version::V2 && !member_plan.controllers.is_empty() {
+            hand_down(&group.host, member_plan, member)?;
+        }
         take_steps(&group.host, member_plan, member, Occasion::Update)?;
     }
     Ok(())

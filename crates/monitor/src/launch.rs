@@ -82,6 +82,8 @@ impl Launcher {
             join,
             no_new_keyring: create.no_new_keyring,
             preserve_fds: 0,
+            listen_fds: 0,
+            notify: false,
         });
         let stdio = StageStdio { stdin: sides.stdin.as_fd(), stdout: sides.stdout(), stderr: sides.stderr() };
         spawn_stage(&self.sealed, &request, stdio).map_err(|source| LaunchError::Stage { source })
@@ -94,6 +96,7 @@ impl Launcher {
             state_root: self.state_root.clone(),
             process,
             ignore_paused: false,
+            sub_groups: Default::default(),
             preserve_fds: 0,
         });
         let stdio = StageStdio { stdin: stdio[0].as_fd(), stdout: stdio[1].as_fd(), stderr: stdio[2].as_fd() };

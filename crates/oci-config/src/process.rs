@@ -4,7 +4,8 @@ wire! {
     /// The process to run.
     pub struct Process {
         req {
-            /// Ids to run as.
+            /// Ids to run as; root if absent, as with existing runtimes, though the specification wants it.
+            #[serde(default, deserialize_with = "crate::wire::null_is_default")]
             user: User,
             /// Absolute working directory in the container.
             cwd: String,
@@ -55,9 +56,11 @@ wire! {
     /// Ids inside the container.
     pub struct User {
         req {
-            /// User id.
+            /// User id; 0 if absent.
+            #[serde(default, deserialize_with = "crate::wire::null_is_default")]
             uid: u32,
-            /// Group id.
+            /// Group id; 0 if absent.
+            #[serde(default, deserialize_with = "crate::wire::null_is_default")]
             gid: u32,
         }
         opt {
@@ -141,6 +144,20 @@ wire! {
             /// List of CPUs afterwards; the kernel decides if empty.
             #[serde(rename = "final")]
             final_: String,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_a_user_is_roots() {
+        for text in [r#"{"cwd":"/"}"#, r#"{"cwd":"/","user":null}"#, r#"{"cwd":"/","user":{}}"#] {
+            let process: Process = serde_json::from_str(text).unwrap();
+            assert_eq!((process.user.uid, process.user.gid), (0, 0), "{text}");
+            assert_eq!(serde_json::to_string(&process).unwrap(), r#"{"user":{"uid":0,"gid":0},"cwd":"/"}"#);
         }
     }
 }

@@ -7,11 +7,9 @@ use crate::{Hooks, Linux, LinuxIdMapping, Process};
 wire! {
     /// A whole `config.json`.
     pub struct Spec {
-        req {
-            /// The version of the specification the bundle follows.
-            oci_version: String,
-        }
         opt {
+            /// The version of the specification the bundle follows; nothing if absent, as with existing runtimes, though the specification wants it.
+            oci_version: String,
             /// The first process; needed by `start`.
             process: Option<Process>,
             /// The root file system.

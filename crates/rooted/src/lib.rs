@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod copy;
 mod error;
 mod path;
 mod remove;
@@ -19,6 +20,7 @@ use carrack_sys::rustix::fs::{
 };
 use carrack_sys::rustix::io::Errno;
 
+pub use copy::{CopyError, copy_tree};
 pub use error::RootedError;
 pub use path::RelativePath;
 pub use remove::remove_tree;

@@ -34,12 +34,13 @@ use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
 use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
+use crate::notify;
 use crate::origin;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
 use crate::stage::{CreateRequest, NamespaceType};
-use crate::state_dir::{FilterRecord, RECORD_VERSION, Record, StateDir, StateDirError};
+use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
 
 /// A container could not be created.
@@ -262,8 +263,19 @@ fn wait_dead(pidfd: &OwnedFd) {
 /// Creates a container up to the point where its program could run.
 pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<Pending, CreateError> {
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
-    let spec = read_spec(&request.bundle)?;
+    let mut spec = read_spec(&request.bundle)?;
     let oci_version = spec.oci_version.clone();
+    let process_defaults = spec.process.as_ref().map(ProcessDefaults::of).unwrap_or_default();
+    if let (Some(process), 1..) = (&mut spec.process, request.listen_fds) {
+        // Its own pid, unless the pid namespace is the host's; runc says 1 then too.
+        process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);
+    }
+    let state = StateDir::create(&request.state_root, &request.id)?;
+    let mut undo = Undo { state: Some(state), group: None, init: None };
+    if request.notify {
+        undo.state().make_notify_directory()?;
+        notify::add_to(&mut spec, undo.state());
+    }
     let plan_request =
         PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
     let plan = Plan::new(spec, plan_request, &facts)?;
@@ -274,9 +286,6 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let group_plan =
         host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
     let origins = origin::open(&plan)?;
-
-    let state = StateDir::create(&request.state_root, &request.id)?;
-    let mut undo = Undo { state: Some(state), group: None, init: None };
     let intended = host.open(&group_path);
     let mut record = Record {
         version: RECORD_VERSION,
@@ -293,6 +302,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         has_own_pids: plan.namespaces.new.contains(Namespaces::PID),
         filter: filter.as_ref().map(record_filter),
         new_keyring: !request.no_new_keyring,
+        process: process_defaults,
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     };
@@ -518,7 +528,7 @@ fn record_filter(program: &Program) -> FilterRecord {
 /// runc's rule: where nothing is said, a group of the container's name next to our own.
 fn plan_group_path(plan: &Plan, request: &CreateRequest) -> Result<GroupPath, CreateError> {
     let text = if plan.cgroups_path.is_empty() { request.id.as_str() } else { &plan.cgroups_path };
-    GroupPath::parse(text).map_err(cgroup_failed!())
+    GroupPath::clean(text).map_err(cgroup_failed!())
 }
 
 /// Devices are denied unless a rule allows them, and every container may make nodes and use the ones that it always has.

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use carrack_cgroup::{EnterHandles, Host};
+use carrack_cgroup::{EnterHandles, Group, Host};
 use carrack_oci_config::Status;
 use carrack_rooted::Root;
 use carrack_seccomp::{Program, SockFilter};
@@ -32,7 +32,7 @@ use crate::inside::init::{become_root, join_keyring};
 use crate::plan::capability;
 use crate::plan::process::{ProcessPlan, ProcessPlanError, TerminalPlan};
 use crate::process_stat;
-use crate::procfs::Procfs;
+use crate::procfs::{Procfs, read_text};
 use crate::stage::ExecRequest;
 use crate::state::status_of;
 use crate::state_dir::{FilterRecord, Record, StateDir, StateDirError};
@@ -158,7 +158,7 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let own = Namespaces::from_bits(record.namespaces);
     let has_user = own.contains(Namespaces::USER);
     let available = if has_user { capability::KNOWN } else { facts.capabilities };
-    let plan = ProcessPlan::new(&request.process, None, available)?;
+    let plan = ProcessPlan::new(&record.process.complete(&request.process), None, available)?;
     let filter = record.filter.as_ref().map(read_filter).transpose()?;
     let procfs = Procfs::open_host().doing(|| "open /proc")?;
     let first = pidfd_open(pid_of(init)?, PidfdFlags::empty()).doing(|| "open the container's first process")?;
@@ -166,13 +166,25 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     if !process_stat::is_alive(init).doing(|| "look at the container's first process")? {
         return Err(ExecError::WrongState { message: "cannot exec in a stopped container" });
     }
-    let enter = group.enter_handles().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    let handles =
+        |group: &Group| group.enter_handles().map_err(|error| StepError::refused(error.kind(), describe(&error)));
+    let group = group.below(&request.sub_groups).map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    let mut enter = handles(&group)?;
     let keyring = keyring_name(request.id.as_str());
     let (outside, inside) = channel::pair().doing(|| "make a socket pair")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "become non-dumpable")?;
     let mut children = ChildNamespaces::give_pid_of(first.as_fd(), own)?;
-    let clone = CloneRequest { new: Namespaces::empty(), child_of, into_cgroup: enter.unified() };
-    let Cloned::Parent { pid, pidfd } = clone3(&clone).doing(|| "make a process")? else {
+    let clone = |enter: &EnterHandles| {
+        clone3(&CloneRequest { new: Namespaces::empty(), child_of, into_cgroup: enter.unified() })
+    };
+    let mut cloned = clone(&enter);
+    // A container that has a manager of its own hands controllers down, and then its group takes no process (version 2); the first process's does.
+    if matches!(&cloned, Err(error) if error.kind() == io::ErrorKind::ResourceBusy) && request.sub_groups.is_empty() {
+        let text = read_text(&format!("/proc/{}/cgroup", init.pid)).doing(|| "read the group of the first process")?;
+        enter = handles(&group.of_process(&text))?;
+        cloned = clone(&enter);
+    }
+    let Cloned::Parent { pid, pidfd } = cloned.doing(|| "make a process")? else {
         drop(outside);
         let bounding = if has_user { capability::KNOWN } else { facts.bounding };
         let order = ExecOrder {

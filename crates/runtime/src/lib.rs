@@ -19,6 +19,7 @@ mod hook;
 mod inside;
 mod lifecycle;
 mod mounting;
+mod notify;
 mod origin;
 mod overlay;
 pub mod plan;
@@ -39,8 +40,9 @@ pub use hook::HookError;
 pub use inside::root::Leave;
 pub use lifecycle::{
     DeleteError, Force, KillScope, SignalError, StartError, delete, kill, oom_killed, pause, processes, resume,
-    run_poststart, start,
+    run_poststart, start, update,
 };
+pub use notify::Notifier;
 pub use overlay::{Changes, OverlayError, open_overlay};
 pub use process_stat::{ProcessStat, identify, is_alive};
 pub use seal::{SealError, Sealed};
@@ -49,6 +51,6 @@ pub use stage::{
     CreateRequest, ExecRequest, NamespaceType, Rootfs, StageError, StageReply, StageRequest, StageStdio, Staged,
     spawn_stage,
 };
-pub use state::{StateError, list, state};
+pub use state::{Listing, StateError, list, living, state};
 pub use state_dir::{Record, StateDir, StateDirError};
 pub use step::StepError;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use carrack_cgroup::Group;
-use carrack_oci_config::Status;
+use carrack_oci_config::{LinuxResources, Status};
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::{PidfdFlags, pidfd_open};
@@ -18,6 +18,7 @@ use crate::channel::FromInside;
 use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
 use crate::describe::describe;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
+use crate::plan::in_todays_words;
 use crate::process_stat;
 use crate::stage::{DEADLINE, receive_message, wait_readable};
 use crate::state::{group_of, status_of};
@@ -91,8 +92,12 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         .doing(|| "wait for the container's first process")?
         .is_none()
     {
+        let group = group_of(&record)?;
+        if group.is_frozen().unwrap_or(false) {
+            return wrong("cannot start a container in the paused state".into());
+        }
         if let Some(init) = record.init {
-            kill_and_wait(init)?;
+            kill_and_wait(init, &group)?;
         }
         directory.remove_start_socket()?;
         return wrong("the container's first process did not start its program in time".into());
@@ -137,7 +142,7 @@ pub enum KillScope {
     All,
 }
 
-/// `kill`, `pause` or `resume` failed.
+/// `kill`, `pause`, `resume`, `update` or `ps` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
     /// The state directory.
@@ -149,12 +154,6 @@ pub enum SignalError {
     /// The container is not paused.
     #[error("container not paused")]
     NotPaused,
-    /// The container cannot be paused now.
-    #[error("container not running or created: {status}")]
-    NotPausable {
-        /// Where it is in its life.
-        status: Status,
-    },
     /// A step.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -165,7 +164,7 @@ impl SignalError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::State(error) => error.kind(),
-            Self::NotRunning | Self::NotPaused | Self::NotPausable { .. } => Kind::Precondition,
+            Self::NotRunning | Self::NotPaused => Kind::Precondition,
             Self::Step(error) => error.kind(),
         }
     }
@@ -182,7 +181,7 @@ fn send(process: ProcessId, number: i32) -> Result<(), SignalError> {
     }
     match signal::send(handle.as_fd(), number) {
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Err(SignalError::NotRunning),
-        other => Ok(other.doing(|| format!("send signal {number} to the container's first process"))?),
+        other => Ok(other.doing(|| "unable to signal init")?),
     }
 }
 
@@ -205,13 +204,21 @@ pub fn kill(state_root: &Path, id: &ContainerId, number: i32, scope: KillScope) 
     }
     let sent = send(init, number);
     if sent.is_ok() && number == 9 {
-        // A frozen process dies only when it is thawed (version 1).
-        let group = group_of(&record)?;
-        if group.is_frozen().unwrap_or(false) {
-            group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?;
-        }
+        thaw_killed(&group_of(&record)?)?;
     }
     sent
+}
+
+/// A frozen process dies only when it is thawed (version 1).
+fn thaw_killed(group: &Group) -> Result<(), StepError> {
+    if !group.is_frozen().unwrap_or(false) {
+        return Ok(());
+    }
+    match group.thaw() {
+        // It went away with the last process.
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        other => other.map_err(cgroup_step(carrack_cgroup::CgroupError::kind)),
+    }
 }
 
 fn kill_group(group: &Group, number: i32) -> Result<(), SignalError> {
@@ -238,7 +245,7 @@ pub fn pause(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
         Status::Running | Status::Created => {
             Ok(group.freeze().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?)
         }
-        status => Err(SignalError::NotPausable { status }),
+        Status::Paused | Status::Stopped | Status::Creating => Err(SignalError::NotRunning),
     }
 }
 
@@ -251,6 +258,21 @@ pub fn resume(state_root: &Path, id: &ContainerId) -> Result<(), SignalError> {
         Ok(true) => Ok(group.thaw().map_err(cgroup_step(carrack_cgroup::CgroupError::kind))?),
         _ => Err(SignalError::NotPaused),
     }
+}
+
+/// Changes the limits of a living container. Where `resources` says nothing they stay as they are; its devices stay in any case, since others may
+/// have changed them.
+pub fn update(state_root: &Path, id: &ContainerId, resources: LinuxResources) -> Result<(), SignalError> {
+    let directory = StateDir::open_locked(state_root, id)?;
+    let record = record_of(&directory)?;
+    let group = group_of(&record)?;
+    match status_of(&directory, &record, Some(&group))? {
+        Status::Created | Status::Running | Status::Paused => {}
+        Status::Creating | Status::Stopped => return Err(SignalError::NotRunning),
+    }
+    let mut resources = in_todays_words(resources, &record.oci_version);
+    resources.devices.clear();
+    Ok(group.change(&resources).map_err(cgroup_step(carrack_cgroup::ChangeError::kind))?)
 }
 
 /// The pids of all processes of the container, as the caller sees them.
@@ -325,10 +347,13 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
         Err(StateDirError::NotFound { .. }) if force == Force::Yes => return Ok(Vec::new()),
         other => other?,
     };
-    // Whoever created it died before it had made anything.
+    // Whoever created it died before it had made anything: nobody else knows of the container, but its id is to be free.
     let Some(record) = directory.read()? else {
         directory.remove()?;
-        return Ok(Vec::new());
+        return match force {
+            Force::Yes => Ok(Vec::new()),
+            Force::No => Err(StateDirError::NotFound { id: id.clone() }.into()),
+        };
     };
     let group = group_of(&record)?;
     let status = status_of(&directory, &record, Some(&group))?;
@@ -346,7 +371,7 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
 
 fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {
     if let Some(init) = record.init {
-        match kill_and_wait(init) {
+        match kill_and_wait(init, group) {
             Ok(true) => {}
             Ok(false) => return Err(DeleteError::DoesNotDie { id: record.id.clone() }),
             Err(error) => return Err(error.into()),
@@ -361,7 +386,7 @@ fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {
 }
 
 /// Kills a process, and waits until it is dead or a zombie; whether it is.
-fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
+fn kill_and_wait(process: ProcessId, group: &Group) -> Result<bool, StepError> {
     let handle = match pidfd_open(pid_of(process)?, PidfdFlags::empty()) {
         Err(Errno::SRCH | Errno::INVAL) => return Ok(true),
         other => other.doing(|| "open the container's first process")?,
@@ -373,6 +398,7 @@ fn kill_and_wait(process: ProcessId) -> Result<bool, StepError> {
         Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(true),
         other => other.doing(|| "kill the container's first process")?,
     }
+    thaw_killed(group)?;
     let timeout = Timespec { tv_sec: DEATH_SECONDS, tv_nsec: 0 };
     let ready =
         poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout)).doing(|| "wait for the container's end")?;

@@ -11,17 +11,24 @@ use carrack_sys::rustix::fs::{Mode, OFlags, ResolveFlags, fstatfs, open, openat,
 use carrack_sys::rustix::io::{read, retry_on_intr, write};
 
 const PROC_MAGIC: i64 = 0x9fa0;
-/// What procfs tells of one process in one file is less.
-const MOST_BYTES: usize = 4096;
+/// What procfs tells of one process in one file is mostly less.
+const USUAL_BYTES: usize = 4096;
+/// A process can be in 65536 groups, each of up to ten digits and a blank in its `status`.
+const MOST_BYTES: usize = 1 << 20;
 
 /// The text of a small file of the host's procfs. Its size is not known before, so the standard library would read it in many small pieces.
 pub fn read_text(path: &str) -> io::Result<String> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = vec![0; MOST_BYTES];
+    let mut text = vec![0; USUAL_BYTES];
     let mut length = 0;
     loop {
+        if length == text.len() {
+            if length == MOST_BYTES {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            text.resize(length * 2, 0);
+        }
         match retry_on_intr(|| read(&file, &mut text[length..]))? {
-            0 if length == MOST_BYTES => return Err(io::ErrorKind::FileTooLarge.into()),
             0 => break,
             count => length += count,
         }
@@ -73,7 +80,24 @@ impl Procfs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use carrack_sys::rustix::fs::Gid;
     use carrack_sys::rustix::io::read;
+    use carrack_sys::rustix::thread::set_thread_groups;
+
+    #[test]
+    fn root_a_process_in_very_many_groups_is_read_to_the_end() {
+        let groups: Vec<_> = (0..65536).map(|number| Gid::from_raw(4_000_000_000 + number)).collect();
+        let text = std::thread::spawn(move || {
+            set_thread_groups(&groups)?;
+            read_text("/proc/thread-self/status")
+        });
+        match text.join().unwrap() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                eprintln!("SKIPPED: root_a_process_in_very_many_groups_is_read_to_the_end: {error}");
+            }
+            text => assert!(text.unwrap().contains("\nCapBnd:"), "what follows the groups is there"),
+        }
+    }
 
     #[test]
     fn a_file_is_read_and_magic_links_are_not_followed() {

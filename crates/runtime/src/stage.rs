@@ -5,6 +5,7 @@
 //! JSON; with the first byte of the reply comes, as handles: a pidfd of the new process, then the terminal if there is one. Handles 0, 1 and 2
 //! are the container's own. The new process is a child of the stage's caller, or comes to it as the nearest subreaper when the stage exits.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -85,6 +86,12 @@ pub struct CreateRequest {
     /// How many handles from 3 on the container's process keeps.
     #[serde(default)]
     pub preserve_fds: u32,
+    /// How many of these are sockets that it is told of (sd_listen_fds(3)).
+    #[serde(default)]
+    pub listen_fds: u32,
+    /// Whether it gets a socket to say that it is ready; see [`crate::Notifier`].
+    #[serde(default)]
+    pub notify: bool,
 }
 
 /// Where the root file system comes from.
@@ -120,6 +127,9 @@ pub struct ExecRequest {
     /// Runs it although the container is paused; it starts to run when the container does.
     #[serde(default)]
     pub ignore_paused: bool,
+    /// Paths below the container's cgroup, by controller, or one for all hierarchies under an empty name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sub_groups: BTreeMap<String, String>,
     /// How many handles from 3 on the process keeps.
     #[serde(default)]
     pub preserve_fds: u32,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use carrack_cgroup::{Group, Host};
 use carrack_oci_config::{State, Status};
-use carrack_words::{ContainerId, Kind};
+use carrack_words::{ContainerId, Kind, ProcessId};
 
 use crate::describe::describe;
 use crate::process_stat;
@@ -37,24 +37,47 @@ pub fn state(state_root: &Path, id: &ContainerId) -> Result<State, StateError> {
     let directory = StateDir::open(state_root, id)?;
     match directory.read()? {
         Some(record) => {
-            let status = status_of(&directory, &record, None)?;
+            let status = match status_of(&directory, &record, None)? {
+                Status::Created if group_of(&record)?.is_frozen().unwrap_or(false) => Status::Paused,
+                status => status,
+            };
             Ok(show(&record, status))
         }
-        None => Ok(nothing_yet(id)),
+        None if directory.is_locked()? => Ok(nothing_yet(id)),
+        // A create died before it had made anything.
+        None => Err(StateDirError::NotFound { id: id.clone() }.into()),
     }
 }
 
-/// The states of all containers. One that vanishes meanwhile is left out; one that cannot be read is told beside the others.
-pub fn list(state_root: &Path) -> Result<(Vec<State>, Vec<StateError>), StateError> {
-    let (mut states, mut failures) = (Vec::new(), Vec::new());
+/// All containers.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those whose state can be told.
+    pub states: Vec<State>,
+    /// Those whose state cannot, and why.
+    pub failures: Vec<(ContainerId, StateError)>,
+}
+
+/// The states of all containers. One that vanishes meanwhile is left out.
+pub fn list(state_root: &Path) -> Result<Listing, StateError> {
+    let mut listing = Listing::default();
     for id in list_ids(state_root)? {
         match state(state_root, &id) {
-            Ok(state) => states.push(state),
+            Ok(state) => listing.states.push(state),
             Err(StateError::Directory(StateDirError::NotFound { .. })) => {}
-            Err(error) => failures.push(error),
+            Err(error) => listing.failures.push((id, error)),
         }
     }
-    Ok((states, failures))
+    Ok(listing)
+}
+
+/// The group and the first process of a container that has not ended; `None` if it has.
+pub fn living(state_root: &Path, id: &ContainerId) -> Result<Option<(Group, ProcessId)>, StateError> {
+    let directory = StateDir::open(state_root, id)?;
+    let record = directory.read()?.ok_or_else(|| StateDirError::NotFound { id: id.clone() })?;
+    let Some(init) = record.init else { return Ok(None) };
+    let is_alive = process_stat::is_alive(init).doing(|| "look at the container's first process")?;
+    Ok(if is_alive { Some((group_of(&record)?, init)) } else { None })
 }
 
 /// The group of a record.
@@ -63,7 +86,8 @@ pub fn group_of(record: &Record) -> Result<Group, StepError> {
     Ok(host.open_recorded(&record.cgroups))
 }
 
-/// Where the container is in its life. `group` saves looking for it.
+/// Where the container is in its life. `group` saves looking for it; without it a created container is not asked whether it is paused, which takes
+/// as long as to start it.
 pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -> Result<Status, StepError> {
     let Some(init) = record.init else { return Ok(Status::Creating) };
     if !process_stat::is_alive(init).doing(|| "look at the container's first process")? {
@@ -74,8 +98,10 @@ pub fn status_of(directory: &StateDir, record: &Record, group: Option<&Group>) -
     }
     let is_created =
         directory.has_start_socket().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
-    if is_created {
-        return Ok(Status::Created);
+    match group {
+        Some(group) if is_created && group.is_frozen().unwrap_or(false) => return Ok(Status::Paused),
+        _ if is_created => return Ok(Status::Created),
+        _ => {}
     }
     let found;
     let group = match group {
@@ -111,7 +137,7 @@ pub fn show(record: &Record, status: Status) -> State {
     }
 }
 
-/// A create died before it wrote a record: there is an id, and nothing else.
+/// A create has not written a record yet: there is an id, and nothing else.
 fn nothing_yet(id: &ContainerId) -> State {
     State {
         oci_version: carrack_oci_config::VERSION.to_owned(),

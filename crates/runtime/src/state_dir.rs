@@ -4,6 +4,7 @@
 //! <root>/<id>/            0700; locked (flock) by whoever changes the container's state
 //!    state.json           a Record on the first line; on the second, once there is a process, a RecordEnd; READY on the third, once that
 //!                         process has nothing left to do but to execute the program
+//!    notify/notify.sock   there if the container may say that it is ready; the directory is mounted into it
 //!    start.sock           there while the container waits for `start`: its first process listens on it
 //! ```
 //!
@@ -20,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::Hook;
+use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
 use carrack_sys::rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
 };
@@ -31,6 +32,9 @@ use serde::{Deserialize, Serialize};
 const RECORD: &str = "state.json";
 /// The third line.
 const READY: &str = "ready";
+const NOTIFY_DIRECTORY: &str = "notify";
+/// In that directory.
+pub(crate) const NOTIFY_SOCKET: &str = "notify.sock";
 const START_SOCKET: &str = "start.sock";
 /// A record is a few kilobytes, or some dozen with a large filter.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
@@ -70,12 +74,59 @@ pub struct Record {
     pub filter: Option<FilterRecord>,
     /// Whether its processes get a session keyring of their own.
     pub new_keyring: bool,
+    /// What a further process has where it says nothing.
+    #[serde(default)]
+    pub process: ProcessDefaults,
     /// Hooks that are still to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
     /// Hooks that are still to run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
+}
+
+/// Of the container's own process: what an `exec` with a sparse process.json goes by, as with runc.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessDefaults {
+    /// Its capabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<LinuxCapabilities>,
+    /// Its limits of resources.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<PosixRlimit>,
+    /// Its AppArmor profile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub apparmor_profile: String,
+    /// Its badness when memory is short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+}
+
+impl ProcessDefaults {
+    /// Those of a container with this process.
+    pub fn of(process: &Process) -> Self {
+        Self {
+            capabilities: process.capabilities.clone(),
+            rlimits: process.rlimits.clone(),
+            apparmor_profile: process.apparmor_profile.clone(),
+            oom_score_adj: process.oom_score_adj,
+        }
+    }
+
+    /// The process with what it leaves open filled in.
+    pub fn complete(&self, process: &Process) -> Process {
+        let mut whole = process.clone();
+        whole.capabilities = whole.capabilities.or_else(|| self.capabilities.clone());
+        whole.oom_score_adj = whole.oom_score_adj.or(self.oom_score_adj);
+        if whole.rlimits.is_empty() {
+            whole.rlimits.clone_from(&self.rlimits);
+        }
+        if whole.apparmor_profile.is_empty() {
+            whole.apparmor_profile.clone_from(&self.apparmor_profile);
+        }
+        whole
+    }
 }
 
 /// What is known only when there is a first process.
@@ -185,19 +236,33 @@ impl StateDir {
             other => other,
         }
         .map_err(|error| failed("open the parent of", error))?;
-        match mkdirat(&parent, id.as_str(), Mode::from(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(StateDirError::Exists { id: id.clone() }),
+        let exists = || StateDirError::Exists { id: id.clone() };
+        let is_new = match mkdirat(&parent, id.as_str(), Mode::from(0o700)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(failed("create", error)),
-        }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle = openat(&parent, id.as_str(), flags, Mode::empty()).map_err(|error| failed("open", error))?;
+        let handle = match openat(&parent, id.as_str(), flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(exists()),
+            other => other.map_err(|error| failed("open", error))?,
+        };
         // A caller's umask may have taken more than group and others.
         if fstat(&handle).map_err(|error| failed("open", error))?.st_mode & 0o777 != 0o700 {
             fchmod(&handle, Mode::from(0o700)).map_err(|error| failed("set the mode of", error))?;
         }
-        flock(&handle, FlockOperation::LockExclusive).map_err(|error| failed("lock", error))?;
-        Ok(Self { id: id.clone(), handle, path })
+        // A directory without a record and without a lock is what a create left that died at once. Whoever finds it may have it, and so may somebody
+        // who came between our making it and our locking it.
+        let lock = if is_new { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        match flock(&handle, lock) {
+            Err(Errno::WOULDBLOCK) => return Err(exists()),
+            other => other.map_err(|error| failed("lock", error))?,
+        }
+        let is_taken = match openat(&handle, RECORD, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NOENT) => fstat(&handle).map_err(|error| failed("open", error))?.st_nlink == 0,
+            _ => true,
+        };
+        if is_taken { Err(exists()) } else { Ok(Self { id: id.clone(), handle, path }) }
     }
 
     /// Opens the directory of a container that exists.
@@ -218,6 +283,15 @@ impl StateDir {
         match directory.failing("open", fstat(&directory.handle))?.st_nlink {
             0 => Err(StateDirError::NotFound { id: id.clone() }),
             _ => Ok(directory),
+        }
+    }
+
+    /// Whether somebody changes the container's state now. For one who does not do so.
+    pub fn is_locked(&self) -> Result<bool, StateDirError> {
+        match flock(&self.handle, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => self.unlock().map(|()| false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(error) => self.failing("lock", Err(error)),
         }
     }
 
@@ -326,6 +400,34 @@ impl StateDir {
         }
     }
 
+    /// Makes the directory of the socket on which the container says that it is ready.
+    pub fn make_notify_directory(&self) -> Result<(), StateDirError> {
+        self.failing("make a directory in", mkdirat(&self.handle, NOTIFY_DIRECTORY, Mode::from(0o755)))?;
+        let made = self.failing("open a directory in", open_directory(&self.notify_directory()))?;
+        self.failing("set the mode of a directory in", fchmod(&made, Mode::from(0o755)))
+    }
+
+    /// That directory.
+    pub fn notify_directory(&self) -> PathBuf {
+        self.path.join(NOTIFY_DIRECTORY)
+    }
+
+    /// The socket in it, by a path that is short enough for a socket's address.
+    pub fn notify_socket(&self) -> PathBuf {
+        carrack_rooted::path_of(&self.handle).join(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)
+    }
+
+    fn remove_notify_directory(&self) -> Result<(), StateDirError> {
+        let files = [
+            (format!("{NOTIFY_DIRECTORY}/{NOTIFY_SOCKET}"), AtFlags::empty()),
+            (NOTIFY_DIRECTORY.to_owned(), AtFlags::REMOVEDIR),
+        ];
+        files.iter().try_for_each(|(name, flags)| match unlinkat(&self.handle, name, *flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => self.failing("remove the notify socket from", Err(error)),
+        })
+    }
+
     /// Removes the directory: from here on the id is free. What is gone already is fine.
     pub fn remove(&self) -> Result<(), StateDirError> {
         match unlinkat(&self.handle, RECORD, AtFlags::empty()) {
@@ -335,6 +437,7 @@ impl StateDir {
         let mut removed = carrack_sys::rustix::fs::rmdir(&self.path);
         if removed == Err(Errno::NOTEMPTY) {
             self.remove_start_socket()?;
+            self.remove_notify_directory()?;
             removed = carrack_sys::rustix::fs::rmdir(&self.path);
         }
         match removed {
@@ -353,7 +456,11 @@ pub fn list_ids(root: &Path) -> Result<Vec<ContainerId>, StateDirError> {
     };
     let mut ids = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
+        let entry = entry.map_err(failed)?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let name = entry.file_name();
         ids.extend(name.to_str().and_then(|name| ContainerId::new(name).ok()));
     }
     ids.sort();
@@ -384,6 +491,7 @@ mod tests {
             has_own_pids: true,
             filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
             new_keyring: true,
+            process: ProcessDefaults { oom_score_adj: Some(7), ..ProcessDefaults::default() },
             poststart: vec![],
             poststop: vec![],
         }
@@ -413,6 +521,27 @@ mod tests {
         directory.remove().unwrap();
         assert!(matches!(StateDir::open(&root, &id), Err(StateDirError::NotFound { .. })));
         fs::remove_dir(root).unwrap();
+    }
+
+    #[test]
+    fn what_a_process_says_counts_more_than_what_the_container_has() {
+        let container = Process {
+            capabilities: Some(LinuxCapabilities { bounding: vec!["CAP_KILL".into()], ..LinuxCapabilities::default() }),
+            apparmor_profile: "p".into(),
+            oom_score_adj: Some(5),
+            rlimits: vec![PosixRlimit { kind: "RLIMIT_CORE".into(), hard: 1, soft: 1 }],
+            ..Process::default()
+        };
+        let defaults = ProcessDefaults::of(&container);
+        assert_eq!(defaults.complete(&Process::default()), container);
+        let own = Process {
+            capabilities: Some(LinuxCapabilities::default()),
+            apparmor_profile: "own".into(),
+            oom_score_adj: Some(0),
+            rlimits: vec![PosixRlimit { kind: "RLIMIT_NOFILE".into(), hard: 9, soft: 9 }],
+            ..Process::default()
+        };
+        assert_eq!(defaults.complete(&own), own);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-mod copy;
+mod fill;
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use carrack_rooted::Root;
 use carrack_words::Kind;
 
-pub use copy::CopyError;
+pub use carrack_rooted::CopyError;
 
 /// A volume cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ impl Volumes {
         remove_dir_all(&aside)?;
         create_dir_all(&aside)?;
         if let Some((root, mount_point)) = image {
-            copy::fill(root, mount_point, &aside)
+            fill::fill(root, mount_point, &aside)
                 .map_err(|source| VolumeError::Fill { name: name.to_owned(), source })
                 .inspect_err(|_| drop(remove_dir_all(&aside)))?;
         }

@@ -76,12 +76,17 @@ impl Parsed {
                 Some((name, given)) => (name, Some(given.to_owned())),
                 None => (text, None),
             };
-            let flag = flags
-                .iter()
-                .find(|flag| {
-                    flag.name == name || flag.short.is_some_and(|short| name.len() == 1 && name.starts_with(short))
-                })
-                .ok_or_else(|| UsageError(format!("flag provided but not defined: -{name}")))?;
+            let found = flags.iter().find(|flag| {
+                flag.name == name || flag.short.is_some_and(|short| name.len() == 1 && name.starts_with(short))
+            });
+            let Some(flag) = found else {
+                // As with runc, where `kill ID -1` has two arguments.
+                if !parsed.positionals.is_empty() {
+                    parsed.positionals.push(argument.clone());
+                    continue;
+                }
+                return Err(UsageError(format!("flag provided but not defined: -{name}")));
+            };
             let one = match (flag.takes_value, given) {
                 (true, Some(given)) => given,
                 (true, None) => {
@@ -156,6 +161,7 @@ mod tests {
     #[test]
     fn unknown_flags_and_missing_values_are_refused_by_name() {
         assert_eq!(parse("--nope c", After::Flags), Err("flag provided but not defined: -nope".into()));
+        assert_eq!(parse("c -1 -d", After::Flags).unwrap().positionals, ["c", "-1"]);
         assert_eq!(parse("c --bundle", After::Flags), Err("flag needs an argument: -bundle".into()));
         assert_eq!(parse("--detach=maybe c", After::Flags), Err("invalid boolean value \"maybe\" for -detach".into()));
     }

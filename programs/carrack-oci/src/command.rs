@@ -1,13 +1,14 @@
 //! The verbs: from flags to one call of the runtime, from its answer to output and exit code.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use carrack_oci_config::Process;
 use carrack_runtime::{
-    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Pending, Rootfs, Sealed, StartMode,
-    TerminalUse, begin_create, begin_exec, describe, describe_io,
+    ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Notifier, Pending, Rootfs, Sealed,
+    StartMode, TerminalUse, begin_create, begin_exec, describe, describe_io,
 };
+use carrack_sys::rustix::process::{getegid, geteuid};
 use carrack_sys::task::set_child_subreaper;
 use carrack_words::ContainerId;
 
@@ -16,11 +17,13 @@ use crate::foreground::Foreground;
 use crate::handover::{send_handle, write_pid_file};
 use crate::log::{Format, Log};
 use crate::streams::{Diverted, Flows};
-use crate::{print, process_flags, signal_name};
+use crate::{checkpoint, duration, events, print, process_flags, signal_name, update_flags};
 
 const DEFAULT_ROOT: &str = "/run/carrack-oci";
-/// What a failed exec returns; callers tell it from the program's own codes by this.
+/// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
 const EXEC_FAILED: u8 = 255;
+
+const NOTIFY: &str = "tell NOTIFY_SOCKET that the container is ready";
 
 const GLOBAL: &[Flag] = &[
     value("root", None),
@@ -77,6 +80,7 @@ const KILL: &[Flag] = &[switch("all", Some('a'))];
 const DELETE: &[Flag] = &[switch("force", Some('f'))];
 const LIST: &[Flag] = &[value("format", Some('f')), switch("quiet", Some('q'))];
 const PS: &[Flag] = &[value("format", Some('f'))];
+const EVENTS: &[Flag] = &[value("interval", None), switch("stats", None)];
 const SPEC: &[Flag] = &[value("bundle", Some('b')), switch("rootless", None)];
 
 const USAGE: &str =
@@ -88,8 +92,9 @@ verbs:
   state     print its state              list      list all containers
   kill      send it a signal             delete    remove it
   pause     freeze its processes         resume    let them go on
-  ps        list its processes           features  print what this runtime offers
-  spec      write an example config.json
+  ps        list its processes           update    change its limits
+  events    follow what it uses          spec      write an example config.json
+  features  print what this runtime has
 ";
 
 /// Why a command fails.
@@ -98,6 +103,12 @@ struct Failure {
     message: String,
     code: u8,
     is_usage: bool,
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        failed(&error)
+    }
 }
 
 impl From<UsageError> for Failure {
@@ -137,13 +148,14 @@ pub fn run(arguments: &[String]) -> u8 {
         Some("json") => log.format = Format::Json,
         Some(other) => return report(&log, &failure(format!("unknown log-format {other:?}"))),
     }
-    if flags.is_set("version") {
-        print!("{}", print::version());
-        return 0;
-    }
-    if flags.is_set("help") || matches!(verb.as_str(), "" | "help") {
-        print!("{USAGE}");
-        return 0;
+    let said = match verb.as_str() {
+        _ if flags.is_set("version") => Some(print::version()),
+        _ if flags.is_set("help") => Some(USAGE.to_owned()),
+        "" | "help" => Some(USAGE.to_owned()),
+        _ => None,
+    };
+    if let Some(text) = said {
+        return write_out(&text).unwrap_or_else(|failure| report(&log, &failure));
     }
     let outcome = check_global(&flags).and_then(|root| {
         let global = Global { root, log: log.clone() };
@@ -158,7 +170,8 @@ pub fn run(arguments: &[String]) -> u8 {
 
 fn report(log: &Log, failure: &Failure) -> u8 {
     if failure.is_usage {
-        print!("{USAGE}");
+        // The message is what counts, and follows.
+        let _ = write_out(USAGE);
     }
     log.error(&failure.message);
     failure.code
@@ -194,7 +207,7 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         "run" => run_container(global, &Parsed::parse(rest, RUN, After::Flags)?),
         "start" => {
             let id = id_only(&Parsed::parse(rest, &[], After::Flags)?, "start")?;
-            carrack_runtime::start(&global.root, &id).map_err(|error| failed(&error)).map(|()| 0)
+            start(global, &id)
         }
         "exec" => exec(global, &Parsed::parse(rest, EXEC, After::Rest)?),
         "state" => state(global, &id_only(&Parsed::parse(rest, &[], After::Flags)?, "state")?),
@@ -212,7 +225,17 @@ fn run_verb(global: &Global, verb: &str, rest: &[String]) -> Result<u8, Failure>
         }
         "features" => print_json(&print::features()),
         "spec" => spec(&Parsed::parse(rest, SPEC, After::Flags)?),
-        "update" | "events" | "checkpoint" | "restore" => Err(failure(format!("{verb}: not supported here yet"))),
+        "update" => update(global, &Parsed::parse(rest, update_flags::FLAGS, After::Flags)?),
+        "events" => events(global, &Parsed::parse(rest, EVENTS, After::Flags)?),
+        "checkpoint" => {
+            let id = id_only(&Parsed::parse(rest, checkpoint::CHECKPOINT, After::Flags)?, "checkpoint")?;
+            carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+            Err(failure(checkpoint::refusal(verb)))
+        }
+        "restore" => {
+            id_only(&Parsed::parse(rest, checkpoint::RESTORE, After::Flags)?, "restore")?;
+            Err(failure(checkpoint::refusal(verb)))
+        }
         other => Err(UsageError(format!("unknown verb {other:?}")).into()),
     }
 }
@@ -243,16 +266,47 @@ fn create_request(global: &Global, flags: &Parsed, verb: &str) -> Result<CreateR
         rootfs: Rootfs::Config,
         join: Vec::new(),
         no_new_keyring: flags.is_set("no-new-keyring"),
-        preserve_fds: preserve_fds(flags)?,
+        preserve_fds: preserve_fds(flags, listen_fds())?,
+        listen_fds: listen_fds(),
+        notify: supervisor().is_some(),
     })
 }
 
-/// How many handles from 3 on the caller gives to the program. Each must be open, or one of our own would take its number, and go in its place.
-fn preserve_fds(flags: &Parsed) -> Result<u32, Failure> {
-    let count: u32 = flags.number("preserve-fds")?.unwrap_or(0);
+/// How many sockets from 3 on are handed to us (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+}
+
+/// The socket of whoever wants to hear that the container is ready.
+fn supervisor() -> Option<String> {
+    std::env::var("NOTIFY_SOCKET").ok().filter(|socket| !socket.is_empty())
+}
+
+fn notifier(global: &Global, id: &ContainerId) -> Result<Option<Notifier>, Failure> {
+    let Some(supervisor) = supervisor() else { return Ok(None) };
+    let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
+    Notifier::bind(&state, &supervisor).map_err(system("listen to what the container says of its readiness"))
+}
+
+fn start(global: &Global, id: &ContainerId) -> Result<u8, Failure> {
+    let notifier = notifier(global, id)?;
+    carrack_runtime::start(&global.root, id).map_err(|error| failed(&error))?;
+    let Some(notifier) = notifier else { return Ok(0) };
+    let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
+    match state.read().map_err(|error| failed(&error))?.and_then(|record| record.init) {
+        Some(init) => notifier.wait(init).map_err(system(NOTIFY)).map(|()| 0),
+        None => Ok(0),
+    }
+}
+
+/// How many handles from 3 on the caller gives to the program, beside the first so many of them. Each must be open, or one of our own would take its
+/// number, and go in its place.
+fn preserve_fds(flags: &Parsed, first: u32) -> Result<u32, Failure> {
+    let count: u32 = first.saturating_add(flags.number("preserve-fds")?.unwrap_or(0));
     match (3..).take(count as usize).find(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_err()) {
         None => Ok(count),
-        Some(number) => Err(failure(format!("--preserve-fds {count}: handle {number} is not open"))),
+        Some(number) => Err(failure(format!("--preserve-fds {}: handle {number} is not open", count - first))),
     }
 }
 
@@ -329,11 +383,18 @@ fn run_container(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let flows = if pending.console.is_some() { Flows::default() } else { flows };
     warn_all(global, &pending.warnings);
     hand_over(flags, pending.process.pid, pending.pidfd(), pending.console.as_ref())?;
+    let notifier = notifier(global, &request.id)?;
     match foreground {
-        Some(foreground) => stay(global, flags, pending, &foreground, flows, sealed),
+        Some(mut foreground) => {
+            foreground.notifier = notifier;
+            stay(global, flags, pending, foreground, flows, sealed)
+        }
         None => {
             let created = pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
             carrack_runtime::run_poststart(&created.record).map_err(|error| failed(&error))?;
+            if let Some(notifier) = notifier {
+                notifier.wait(created.process).map_err(system(NOTIFY))?;
+            }
             Ok(0)
         }
     }
@@ -353,7 +414,7 @@ fn stay(
     global: &Global,
     flags: &Parsed,
     mut pending: Pending,
-    foreground: &Foreground,
+    foreground: Foreground,
     flows: Flows,
     sealed: Sealed,
 ) -> Result<u8, Failure> {
@@ -379,14 +440,12 @@ fn exec(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
             Some((id, command)) => (parse_id(id)?, command),
             None => return Err(UsageError("\"exec\" requires a minimum of 1 argument".into()).into()),
         };
-        if let Some(cgroup) = flags.value("cgroup") {
-            return Err(failure(format!("--cgroup {cgroup}: running in a group of its own is not supported here yet")));
-        }
-        preserve_fds(flags)?;
+        preserve_fds(flags, 0)?;
+        process_flags::additional_gids(flags)?;
         let sealed = seal()?;
         exec_sealed(global, flags, id, command, sealed)
     };
-    inner().map_err(|failure| Failure { code: EXEC_FAILED, ..failure })
+    inner().map_err(|failure| if failure.is_usage { failure } else { Failure { code: EXEC_FAILED, ..failure } })
 }
 
 fn exec_sealed(
@@ -417,7 +476,8 @@ fn exec_sealed(
         state_root: global.root.clone(),
         process,
         ignore_paused: flags.is_set("ignore-paused"),
-        preserve_fds: preserve_fds(flags)?,
+        sub_groups: process_flags::sub_groups(&flags.all("cgroup")).map_err(failure)?,
+        preserve_fds: preserve_fds(flags, 0)?,
     };
     let diverted = divert(!is_detached && !has_terminal)?;
     let mut pending = begin_exec(&request, ChildOf::Caller).map_err(|error| failed(&error))?;
@@ -438,14 +498,13 @@ fn exec_sealed(
 
 fn exec_process(global: &Global, flags: &Parsed, id: &ContainerId, command: &[String]) -> Result<Process, Failure> {
     if let Some(file) = flags.value("process") {
-        let text = std::fs::read(file).map_err(|error| failure(format!("open {file}: {}", describe_io(&error))))?;
-        return serde_json::from_slice(&text).map_err(|error| failure(format!("parse {file}: {error}")));
+        return parse_file(file);
     }
     let directory = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
     let record =
         directory.read().map_err(|error| failed(&error))?.ok_or_else(|| failure("container does not exist"))?;
     let process = carrack_runtime::process_of_bundle(&record).map_err(system("read the process of the bundle"))?;
-    Ok(process_flags::apply(process, flags, command)?)
+    process_flags::apply(process, flags, command).map_err(failure)
 }
 
 fn state(global: &Global, id: &ContainerId) -> Result<u8, Failure> {
@@ -470,9 +529,59 @@ fn kill(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
         [id, signal] => (parse_id(id)?, signal.as_str()),
         _ => return Err(UsageError("\"kill\" requires 1 or 2 arguments".into()).into()),
     };
-    let number = signal_name::parse(signal).ok_or_else(|| failure(format!("unknown signal {signal:?}")))?;
+    let Some(number) = signal_name::parse(signal) else {
+        // What is said of a container that does not exist goes before.
+        carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+        return Err(failure(format!("unknown signal {signal:?}")));
+    };
     let scope = if flags.is_set("all") { KillScope::All } else { KillScope::Init };
     carrack_runtime::kill(&global.root, &id, number, scope).map_err(|error| failed(&error)).map(|()| 0)
+}
+
+fn update(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
+    let id = id_only(flags, "update")?;
+    // What is said of a container that does not exist goes before what is wrong with the limits.
+    carrack_runtime::StateDir::open(&global.root, &id).map_err(|error| failed(&error))?;
+    let resources = match flags.value("resources") {
+        Some(file) => parse_file(file)?,
+        None => update_flags::resources(flags).map_err(failure)?,
+    };
+    if let Some(warning) = update_flags::ignored(&resources) {
+        global.log.warning(warning);
+    }
+    update_flags::refuse_unoffered(flags).map_err(failure)?;
+    carrack_runtime::update(&global.root, &id, resources).map_err(|error| failed(&error)).map(|()| 0)
+}
+
+fn events(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
+    let id = id_only(flags, "events")?;
+    let text = flags.value("interval").unwrap_or("5s");
+    let interval = duration::parse(text)
+        .ok_or_else(|| UsageError(format!("invalid value {text:?} for flag -interval: time: invalid duration")))?;
+    if interval.is_zero() {
+        return Err(failure("duration interval must be greater than 0"));
+    }
+    let living = carrack_runtime::living(&global.root, &id).map_err(|error| failed(&error))?;
+    let Some((group, init)) = living else {
+        return Err(failure(format!("container with id {id} is not running")));
+    };
+    if flags.is_set("stats") {
+        return write_out(&events::stats(&id, &group));
+    }
+    let watch = events::Watch::open(&group, init).map_err(|error| failed(&error))?;
+    watch.tell_all(&id, interval, |line| write_out(line).map(|_| ()))?;
+    Ok(0)
+}
+
+/// A JSON file, or `-` for standard input.
+fn parse_file<T: serde::de::DeserializeOwned>(file: &str) -> Result<T, Failure> {
+    let mut text = Vec::new();
+    let read = match file {
+        "-" => std::io::stdin().read_to_end(&mut text),
+        path => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)),
+    };
+    read.map_err(|error| failure(format!("open {file}: {}", describe_io(&error))))?;
+    serde_json::from_slice(&text).map_err(|error| failure(format!("parse {file}: {error}")))
 }
 
 fn delete(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
@@ -484,8 +593,11 @@ fn delete(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
 }
 
 fn list(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
-    let (mut states, failures) = carrack_runtime::list(&global.root).map_err(|error| failed(&error))?;
-    failures.iter().for_each(|failure| global.log.warning(&describe(failure)));
+    let carrack_runtime::Listing { mut states, failures } =
+        carrack_runtime::list(&global.root).map_err(|error| failed(&error))?;
+    for (id, failure) in &failures {
+        global.log.warning(&format!("load container {id}: {}", describe(failure)));
+    }
     if flags.is_set("quiet") {
         return write_out(&states.iter().map(|state| format!("{}\n", state.id)).collect::<String>());
     }
@@ -521,7 +633,9 @@ fn ps(global: &Global, flags: &Parsed) -> Result<u8, Failure> {
     let id = parse_id(id)?;
     let pids = carrack_runtime::processes(&global.root, &id).map_err(|error| failed(&error))?;
     match flags.value("format").unwrap_or("table") {
-        "json" => write_out(&(serde_json::to_string(&pids).map_err(|error| failure(error.to_string()))? + "\n")),
+        // As for `list`.
+        "json" if pids.is_empty() => write_out("null\n"),
+        "json" => write_out(&format!("{}\n", serde_json::Value::from(pids))),
         "table" => write_out(&filter_ps(&run_ps(options)?, &pids)?),
         other => Err(failure(format!("invalid format option {other:?}"))),
     }
@@ -557,13 +671,24 @@ fn filter_ps(text: &str, pids: &[i32]) -> Result<String, Failure> {
 }
 
 fn spec(flags: &Parsed) -> Result<u8, Failure> {
-    if flags.is_set("rootless") {
-        return Err(failure("--rootless: rootless containers are not supported here"));
+    if !flags.positionals.is_empty() {
+        return Err(UsageError("\"spec\" requires exactly 0 arguments".into()).into());
     }
-    let path = Path::new(flags.value("bundle").unwrap_or(".")).join("config.json");
-    let mut file = std::fs::File::create_new(&path)
-        .map_err(|error| failure(format!("create {}: {}", path.display(), describe_io(&error))))?;
-    file.write_all(print::EXAMPLE_CONFIG.as_bytes()).map_err(system("write config.json"))?;
+    let config = match flags.is_set("rootless") {
+        false => print::EXAMPLE_CONFIG.to_owned(),
+        true => print::rootless_config(geteuid().as_raw(), getegid().as_raw()),
+    };
+    let bundle = Path::new(flags.value("bundle").unwrap_or("."));
+    let failed =
+        |doing: &str, error: &std::io::Error| failure(format!("{doing} {}: {}", bundle.display(), describe_io(error)));
+    match std::fs::File::create_new(bundle.join("config.json")) {
+        // The words are runc's.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(failure("File config.json exists. Remove it first"))
+        }
+        Err(error) => Err(failed("create config.json in", &error)),
+        Ok(mut file) => file.write_all(config.as_bytes()).map_err(|error| failed("write config.json in", &error)),
+    }?;
     Ok(0)
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use carrack_runtime::Notifier;
 use carrack_sys::rustix::event::{PollFd, PollFlags, poll};
 use carrack_sys::rustix::io::{Errno, read, retry_on_intr, write};
 use carrack_sys::rustix::process::{WaitOptions, wait};
@@ -25,6 +26,8 @@ const NOT_PASSED_ON: [i32; 9] = [4, 5, 7, 8, 9, 11, 17, 19, 23];
 #[derive(Debug)]
 pub struct Foreground {
     signals: SignalQueue,
+    /// Says that the container is ready, when it is; we are then the process to watch.
+    pub notifier: Option<Notifier>,
 }
 
 impl Foreground {
@@ -33,11 +36,11 @@ impl Foreground {
         // A caller that ignores the end of its children hands that on, and the kernel would throw our child's exit code away.
         signal::reset(SignalSet::NONE.with(CHILD))?;
         let wanted: Vec<i32> = (1..32).filter(|number| *number == CHILD || !NOT_PASSED_ON.contains(number)).collect();
-        Ok(Self { signals: SignalQueue::open(&wanted)? })
+        Ok(Self { signals: SignalQueue::open(&wanted)?, notifier: None })
     }
 
     /// Stays until the process ends, with its terminal if it has one, and its streams as far as they are copied.
-    pub fn wait(&self, pid: i32, pidfd: &OwnedFd, console: Option<&OwnedFd>, mut flows: Flows) -> io::Result<Exit> {
+    pub fn wait(mut self, pid: i32, pidfd: &OwnedFd, console: Option<&OwnedFd>, mut flows: Flows) -> io::Result<Exit> {
         let mut exit = None;
         let relay = console.map(Relay::new).transpose()?;
         loop {
@@ -47,6 +50,8 @@ impl Foreground {
             }
             let first_flow = fds.len();
             flows.watch(&mut fds);
+            let after_flows = fds.len();
+            fds.extend(self.notifier.iter().map(|notifier| PollFd::new(notifier, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -61,7 +66,12 @@ impl Foreground {
             if let Some(relay) = &relay {
                 relay.pump(&ready[2..first_flow])?;
             }
-            flows.pump(&ready[first_flow..])?;
+            flows.pump(&ready[first_flow..after_flows])?;
+            if let (Some(notifier), Some(true)) = (&self.notifier, ready.get(after_flows))
+                && notifier.pass_on(std::process::id() as i32)?
+            {
+                self.notifier = None;
+            }
             if is_over {
                 if let Some(relay) = &relay {
                     relay.drain()?;

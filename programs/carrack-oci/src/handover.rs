@@ -1,7 +1,7 @@
 //! What a caller gets besides output: the pid file, the terminal and the pidfd over unix sockets.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,7 +15,12 @@ pub fn write_pid_file(path: &Path, pid: i32) -> io::Result<()> {
     let mut aside = std::ffi::OsString::from(".");
     aside.push(name);
     let aside = path.with_file_name(aside);
-    fs::write(&aside, pid.to_string())?;
+    // The directory may be somebody else's: a link put in this place is not followed. What a writer that died left may be replaced.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::File::create_new(&aside)?.write_all(pid.to_string().as_bytes())?;
     fs::rename(aside, path)
 }
 
@@ -37,6 +42,22 @@ mod tests {
         write_pid_file(&directory.join("x.pid"), 123).unwrap();
         assert_eq!(fs::read_to_string(directory.join("x.pid")).unwrap(), "123");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_pid_file_or_of_the_one_beside_it_is_replaced_and_not_followed() {
+        let directory = std::env::temp_dir().join(format!("carrack-pid-link-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let victim = directory.join("victim");
+        fs::write(&victim, "keep").unwrap();
+        for name in ["x.pid", ".x.pid"] {
+            std::os::unix::fs::symlink(&victim, directory.join(name)).unwrap();
+        }
+        write_pid_file(&directory.join("x.pid"), 123).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "keep");
+        assert!(fs::symlink_metadata(directory.join("x.pid")).unwrap().is_file());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -6,14 +6,19 @@
 #![cfg_attr(not(test), no_main)]
 
 mod arguments;
+mod checkpoint;
 mod command;
+mod duration;
+mod events;
 mod foreground;
 mod handover;
 mod log;
 mod print;
 mod process_flags;
 mod signal_name;
+mod stats;
 mod streams;
+mod update_flags;
 
 use std::path::Path;
 

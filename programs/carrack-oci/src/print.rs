@@ -1,12 +1,13 @@
 //! Answers in runc's forms: state, lists, features, version, an example configuration.
 
 use carrack_oci_config::{
-    AppArmorFeature, CgroupFeature, Features, IdMapFeature, IntelRdtFeature, LinuxFeatures, MountExtensions,
-    NetDevicesFeature, SeccompFeature, SelinuxFeature, State,
+    AppArmorFeature, CgroupFeature, Features, IdMapFeature, IntelRdtFeature, LinuxFeatures, MemoryPolicyFeature,
+    MountExtensions, NetDevicesFeature, SeccompFeature, SelinuxFeature, State,
 };
 use carrack_runtime::NamespaceType;
 use carrack_runtime::plan::capability;
 use carrack_runtime::plan::mount_option;
+use serde_json::{Value, json};
 
 /// What `--version` prints.
 pub fn version() -> String {
@@ -69,7 +70,7 @@ pub fn features() -> Features {
                 v2: Some(true),
                 systemd: Some(false),
                 systemd_user: Some(false),
-                rdma: Some(false),
+                rdma: Some(true),
             }),
             seccomp: Some(SeccompFeature {
                 enabled: Some(true),
@@ -77,21 +78,62 @@ pub fn features() -> Features {
                 operators: texts(carrack_seccomp::known_operators()),
                 archs: texts(carrack_seccomp::known_architectures()),
                 known_flags: texts(carrack_seccomp::known_flags()),
-                supported_flags: texts(carrack_seccomp::known_flags()),
+                supported_flags: texts(supported_flags()),
             }),
             apparmor: Some(AppArmorFeature { enabled: Some(true) }),
             selinux: Some(SelinuxFeature { enabled: Some(false) }),
-            intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: None, monitoring: None }),
-            memory_policy: None,
+            intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
+            // None of either.
+            memory_policy: Some(MemoryPolicyFeature::default()),
             mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(false) }) }),
             net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
         }),
-        ..Features::default()
+        annotations: [
+            ("org.opencontainers.runc.checkpoint.enabled", "false"),
+            ("org.opencontainers.runc.version", env!("CARGO_PKG_VERSION")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        // No annotation changes what is done.
+        potentially_unsafe_config_annotations: Vec::new(),
     }
+}
+
+/// The flags that this kernel takes too.
+fn supported_flags() -> impl Iterator<Item = &'static str> {
+    let support = carrack_seccomp::KernelSupport::probe();
+    carrack_seccomp::known_flags()
+        .filter(move |flag| support.wait_killable_recv || *flag != "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
 }
 
 /// What `spec` writes: an ordinary container that runs a shell.
 pub const EXAMPLE_CONFIG: &str = include_str!("example-config.json");
+
+/// The example in a user namespace of its own, whose root is the user with these ids: without a network of its own, since nobody could connect it, and
+/// without limits.
+pub fn rootless_config(uid: u32, gid: u32) -> String {
+    let mut config: Value = serde_json::from_str(EXAMPLE_CONFIG).expect("the example is JSON");
+    let linux = &mut config["linux"];
+    linux["resources"] = Value::Null;
+    for (name, id) in [("uidMappings", uid), ("gidMappings", gid)] {
+        linux[name] = json!([{"containerID": 0, "hostID": id, "size": 1}]);
+    }
+    linux["namespaces"] = json!(["pid", "ipc", "uts", "mount", "cgroup", "user"].map(|kind| json!({"type": kind})));
+    for mount in config["mounts"].as_array_mut().into_iter().flatten() {
+        if mount["type"] == "sysfs" {
+            // A new one takes a network namespace of one's own.
+            mount["type"] = json!("none");
+            mount["source"] = json!("/sys");
+            mount["options"] = json!(["rbind", "nosuid", "noexec", "nodev", "ro"]);
+        } else if let Some(options) = mount["options"].as_array_mut() {
+            // Ids that have no place in the mapping.
+            options.retain(|option| {
+                !option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid="))
+            });
+        }
+    }
+    format!("{config:#}\n")
+}
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +145,19 @@ mod tests {
         let spec = Spec::from_json(EXAMPLE_CONFIG.as_bytes()).unwrap();
         assert_eq!(spec.process.unwrap().args, ["sh"]);
         assert_eq!(spec.mounts.len(), 7);
+    }
+
+    #[test]
+    fn the_rootless_example_has_one_id_and_no_network_of_its_own() {
+        use carrack_oci_config::Spec;
+        let spec = Spec::from_json(rootless_config(1000, 100).as_bytes()).unwrap();
+        let linux = spec.linux.unwrap();
+        let ids = [&linux.uid_mappings[0], &linux.gid_mappings[0]].map(|one| (one.container_id, one.host_id, one.size));
+        assert_eq!(ids, [(0, 1000, 1), (0, 100, 1)]);
+        let kinds: Vec<_> = linux.namespaces.iter().map(|namespace| namespace.kind.as_str()).collect();
+        assert_eq!(kinds, ["pid", "ipc", "uts", "mount", "cgroup", "user"]);
+        assert_eq!(linux.resources, None);
+        assert!(spec.mounts.iter().all(|mount| !mount.options.iter().any(|option| option.contains("gid="))));
     }
 
     #[test]

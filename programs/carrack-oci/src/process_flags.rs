@@ -1,14 +1,24 @@
 //! The process that `exec` runs: a file, or the bundle's process changed by flags.
 
+use std::collections::BTreeMap;
+
 use carrack_oci_config::Process;
 use carrack_runtime::grant;
 
 use crate::arguments::{Parsed, UsageError};
 
-/// Changes the bundle's process as the flags of `exec` say.
-pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result<Process, UsageError> {
+/// The groups of `--additional-gids`; another kind of error than what [`apply`] finds, as with runc.
+pub fn additional_gids(flags: &Parsed) -> Result<Vec<u32>, UsageError> {
+    let number = |text: &String| {
+        text.parse().map_err(|_| UsageError(format!("invalid value {text:?} for flag -additional-gids: not a number")))
+    };
+    flags.all("additional-gids").iter().map(number).collect()
+}
+
+/// Changes the bundle's process as the flags of `exec` say; the errors are in runc's words.
+pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result<Process, String> {
     if command.is_empty() {
-        return Err(UsageError("exec args cannot be empty".into()));
+        return Err("process args cannot be empty".into());
     }
     process.args = command.to_vec();
     // The container's terminal says nothing about this process.
@@ -24,10 +34,7 @@ pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result
             process.user.gid = gid;
         }
     }
-    for group in flags.all("additional-gids") {
-        let gid = group.parse().map_err(|_| UsageError(format!("parsing additional gid {group:?}: not a number")))?;
-        process.user.additional_gids.push(gid);
-    }
+    process.user.additional_gids.extend(additional_gids(flags).map_err(|error| error.0)?);
     grant(&mut process, &flags.all("cap"));
     if let Some(profile) = flags.value("apparmor") {
         process.apparmor_profile = profile.to_owned();
@@ -41,13 +48,45 @@ pub fn apply(mut process: Process, flags: &Parsed, command: &[String]) -> Result
     Ok(process)
 }
 
+/// Groups by controller from `--cgroup [controller[,controller]:]path`; the errors are in runc's words.
+pub fn sub_groups(given: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let mut groups = BTreeMap::new();
+    for text in given {
+        let invalid = |why: &str| Err(format!("invalid --cgroup argument: {text}{why}"));
+        let mut parts = text.split(':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(path), None, _) if given.len() == 1 => {
+                groups.insert(String::new(), path.to_owned());
+            }
+            (_, None, _) => return invalid(" (missing <controller>: prefix)"),
+            (Some(controllers), Some(path), None) => {
+                for controller in controllers.split(',') {
+                    if controller.is_empty() {
+                        return invalid("");
+                    }
+                    if groups.insert(controller.to_owned(), path.to_owned()).is_some() {
+                        return invalid(&format!(" (controller {controller} is given twice)"));
+                    }
+                }
+            }
+            _ => return invalid(""),
+        }
+    }
+    Ok(groups)
+}
+
 /// `uid[:gid]`, numbers only: names belong to the image, and whoever calls us has resolved them.
-fn parse_user(text: &str) -> Result<(u32, Option<u32>), UsageError> {
+fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
     let number = |part: &str, what: &str| {
-        part.parse::<u32>().map_err(|_| UsageError(format!("parsing {part:?} as int for {what} failed: not a number")))
+        let failed =
+            |_| format!("parsing {part} as int for {what} failed: strconv.Atoi: parsing {part:?}: invalid syntax");
+        part.parse::<u32>().map_err(failed)
     };
     match text.split_once(':') {
-        Some((uid, gid)) => Ok((number(uid, "uid")?, Some(number(gid, "gid")?))),
+        Some((uid, gid)) => {
+            let gid = number(gid, "gid")?;
+            Ok((number(uid, "uid")?, Some(gid)))
+        }
         None => Ok((number(text, "uid")?, None)),
     }
 }
@@ -63,6 +102,29 @@ mod tests {
         assert_eq!(parse_user("7:8"), Ok((7, Some(8))));
         for bad in ["root", "-1", "7:wheel", "4294967296", "", "7:"] {
             assert!(parse_user(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn groups_are_one_path_for_all_or_paths_by_controller() {
+        let groups = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|&text| text.to_owned()).collect();
+            sub_groups(&given)
+                .map(|groups| groups.into_iter().map(|(name, path)| name + "=" + &path).collect::<Vec<_>>())
+        };
+        assert_eq!(groups(&[]), Ok(vec![]));
+        assert_eq!(groups(&["/a"]), Ok(vec!["=/a".into()]));
+        assert_eq!(
+            groups(&["cpu,cpuacct:a", "pids:/b"]),
+            Ok(vec!["cpu=a".into(), "cpuacct=a".into(), "pids=/b".into()])
+        );
+        for (given, why) in [
+            (&["a", "pids:b"][..], "a (missing <controller>: prefix)"),
+            (&["a:b:c"], "a:b:c"),
+            (&[":b"], ":b"),
+            (&["pids:a", "pids:b"], "pids:b (controller pids is given twice)"),
+        ] {
+            assert_eq!(groups(given), Err(format!("invalid --cgroup argument: {why}")));
         }
     }
 

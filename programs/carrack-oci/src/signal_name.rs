@@ -38,10 +38,15 @@ const NAMES: [(&str, i32); 33] = [
 const FIRST_REAL_TIME: i32 = 34;
 const LAST: i32 = 64;
 
-/// The number of a signal: `9`, `KILL`, `sigkill`, `RTMIN+1`.
+const TERM: i32 = 15;
+
+/// The number of a signal: `9`, `KILL`, `sigkill`, `RTMIN+1`; nothing means SIGTERM. Any number is one: the kernel knows which it has.
 pub fn parse(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse() {
-        return (0..=LAST).contains(&number).then_some(number);
+    if text.is_empty() {
+        return Some(TERM);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return Some(number.clamp(i32::MIN.into(), i32::MAX.into()) as i32);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -72,11 +77,13 @@ mod tests {
             ("RTMIN+3", Some(37)),
             ("SIGRTMAX-1", Some(63)),
             ("0", Some(0)),
-            ("65", None),
-            ("-1", None),
+            ("65", Some(65)),
+            ("-1", Some(-1)),
+            ("9999999999", Some(i32::MAX)),
             ("NOPE", None),
             ("RTMIN+99", None),
-            ("", None),
+            ("SIG", None),
+            ("", Some(15)),
         ] {
             assert_eq!(parse(text), number, "{text}");
         }

@@ -150,6 +150,147 @@ fn root_mounts_have_their_options_and_modes() {
 }
 
 #[test]
+fn root_without_pivot_root_a_container_sees_its_own_root_only() {
+    need_root!("root_without_pivot_root_a_container_sees_its_own_root_only");
+    let script = "ls /; cat /etc/only-here; ls -d /proc/1/root/etc/only-here; grep -c ' / / ' /proc/self/mountinfo";
+    let mut bundle = Bundle::new(script);
+    fs::write(bundle.inside("etc/only-here"), "inside\n").unwrap();
+    bundle.write();
+    let id = bundle.id();
+    let said = bundle.oci(&["run", "--no-pivot", &id]);
+    assert_eq!(said.err, "");
+    assert!(said.out.starts_with("bin\ndev\netc\nproc\nsys\ninside\n/proc/1/root/etc/only-here\n"), "{}", said.out);
+    // An exec enters the same root.
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", "--no-pivot", &id]).code, 0);
+    assert_eq!(bundle.oci(&["exec", &id, "cat", "/etc/only-here"]).out, "inside\n");
+    let pid = bundle.state(&id)["pid"].to_string();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    assert_eq!(
+        mounts.lines().filter(|line| line.contains(" - proc ") && line.contains(" / /proc ")).count(),
+        1,
+        "{mounts}"
+    );
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_without_pivot_root_a_user_namespace_works_too() {
+    need_root!("root_without_pivot_root_a_user_namespace_works_too");
+    let mut bundle = Bundle::new("cat /etc/only-here; ls /proc/self/fd/0");
+    fs::write(bundle.inside("etc/only-here"), "inside\n").unwrap();
+    open_for_user_namespace(&mut bundle);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    bundle.write();
+    let id = bundle.id();
+    let said = bundle.oci(&["run", "--no-pivot", &id]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("inside\n/proc/self/fd/0\n", ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_tmpfs_is_filled_with_what_lies_below_it() {
+    need_root!("root_a_tmpfs_is_filled_with_what_lies_below_it");
+    let mut bundle = Bundle::new(
+        "cd /data; stat -c '%A %u:%g %Y %n' . file sub sub/link out fifo; cat file; readlink out; echo more > file; ls /given; stat -c '%a %u' /given",
+    );
+    let data = bundle.inside("data");
+    fs::create_dir_all(data.join("sub")).unwrap();
+    fs::create_dir_all(bundle.inside("given")).unwrap();
+    fs::write(bundle.inside("given/one"), "").unwrap();
+    fs::write(data.join("file"), "content\n").unwrap();
+    symlink("../file", data.join("sub/link")).unwrap();
+    // A link out of the root is copied as a link, and what it leads to on the host stays there.
+    symlink("/etc/hostname", data.join("out")).unwrap();
+    assert!(Command::new("mkfifo").arg(data.join("fifo")).status().unwrap().success());
+    for (name, mode) in [("file", 0o4711), ("sub", 0o1770), ("fifo", 0o640), ("", 0o2750)] {
+        std::os::unix::fs::lchown(data.join(name), Some(5), Some(6)).unwrap();
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    assert!(
+        Command::new("touch")
+            .args(["-h", "-d", "@1000"])
+            .args(["file", "sub/link", "sub", "out", "fifo", "."])
+            .current_dir(&data)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
+    mounts.push(json!({"destination": "/given", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "mode=711", "uid=9"]}));
+    bundle.config["process"]["capabilities"] =
+        json!({"bounding": ["CAP_DAC_OVERRIDE"], "effective": ["CAP_DAC_OVERRIDE"], "permitted": ["CAP_DAC_OVERRIDE"]});
+    let said = bundle.run();
+    assert_eq!(said.err, "");
+    let want = [
+        "drwxr-s--- 5:6 1000 .",
+        "-rws--x--x 5:6 1000 file",
+        "drwxrwx--T 5:6 1000 sub",
+        "lrwxrwxrwx 0:0 1000 sub/link",
+        "lrwxrwxrwx 0:0 1000 out",
+        "prw-r----- 5:6 1000 fifo",
+        "content",
+        "/etc/hostname",
+        "one",
+        "711 9",
+    ];
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), want);
+    assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "content\n", "what lies below stays as it is");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_the_hosts_procfs_may_lie_on_proc_and_a_source_may_be_long() {
+    need_root!("root_the_hosts_procfs_may_lie_on_proc_and_a_source_may_be_long");
+    let mut bundle =
+        Bundle::new("test -d /proc/self/fd && grep -c long-source /proc/self/mountinfo; cat /proc/1/comm; true");
+    let source = format!("long-source-{}", "x".repeat(400));
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/long", "type": "tmpfs", "source": source, "options": ["ro"]}));
+    let said = bundle.run();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("1\nsh\n", ""));
+    // On the one that the container got before.
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/proc/", "type": "bind", "source": "/proc", "options": ["rbind"]}));
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    let said = bundle.run();
+    let first = fs::read_to_string("/proc/1/comm").unwrap();
+    assert_eq!((said.out, said.err.as_str()), (format!("1\n{first}"), ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_container_stays_below_its_cgroup_root_and_its_tasks_are_counted_as_its_version_says() {
+    need_root!("root_a_container_stays_below_its_cgroup_root_and_its_tasks_are_counted_as_its_version_says");
+    let mut bundle = Bundle::new("grep -m1 -E 'pids|^0:' /proc/self/cgroup; (echo another task); true");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    let group = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/../..{group}/x/.././"));
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 0});
+    let said = bundle.run();
+    assert!(said.out.contains(&format!(":{group}\nanother task\n")), "{said:?}");
+    bundle.config["ociVersion"] = json!("1.3.0");
+    let said = bundle.run();
+    assert!(!said.out.contains("another task"), "{said:?}");
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": -5});
+    bundle.config["ociVersion"] = json!("nonsense");
+    let said = bundle.run();
+    assert!(said.out.ends_with("another task\n"), "{said:?}");
+    assert!(said.err.contains("ociVersion \"nonsense\" is unknown here"), "{said:?}");
+    bundle.config["linux"]["cgroupsPath"] = json!("/..");
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (1, "cgroup path \"/\" names no group\n"));
+    bundle.config["linux"]["cgroupsPath"] = json!(group);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
     let mut bundle = Bundle::new(

@@ -71,6 +71,8 @@ fn create_request(bundle: &mut Bundle, rootfs: Rootfs) -> CreateRequest {
         join: Vec::new(),
         no_new_keyring: false,
         preserve_fds: 0,
+        listen_fds: 0,
+        notify: false,
     }
 }
 
@@ -98,6 +100,7 @@ fn root_a_stage_makes_a_container_on_an_overlay_of_many_layers_that_the_host_doe
             }))
             .unwrap(),
             ignore_paused: false,
+            sub_groups: Default::default(),
             preserve_fds: 0,
         };
         // Before the exec truncates what the container said.

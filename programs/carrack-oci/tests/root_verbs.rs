@@ -112,7 +112,7 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         (vec!["create", "a/b"], "invalid container ID format: \"a/b\"\n"),
         (vec!["create", "--nope", "x"], "flag provided but not defined: -nope\n"),
         (vec!["create"], "\"create\" requires exactly 1 argument\n"),
-        (vec!["checkpoint", "x"], "checkpoint: not supported here yet\n"),
+        (vec!["checkpoint", "x"], "container does not exist\n"),
         (
             vec!["--systemd-cgroup", "create", "x"],
             "--systemd-cgroup: the systemd cgroup driver is not supported here\n",
@@ -126,6 +126,17 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         assert_eq!((said.code, said.err.as_str()), (1, text));
     }
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error_and_no_crash() {
+    let bundle = Bundle::new("true");
+    for arguments in [&["--version"][..], &["help"], &["features"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = bundle.command(arguments).stdout(full).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!((said.status.code(), text.as_str()), (Some(1), "write the answer: no space left on device\n"));
+    }
 }
 
 #[test]
@@ -193,6 +204,298 @@ fn root_exec_joins_everything_and_passes_its_exit_code() {
 }
 
 #[test]
+fn root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_another() {
+    need_root!("root_an_exec_that_fails_says_so_by_its_code_and_a_wrong_command_line_by_another");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let number = "strconv.Atoi: parsing";
+    for (arguments, code, text) in [
+        (vec!["exec"], 1, "\"exec\" requires a minimum of 1 argument".to_owned()),
+        (vec!["exec", "--nope", &id, "true"], 1, "flag provided but not defined: -nope".into()),
+        (vec!["exec", "--preserve-fds", "x", &id, "true"], 1, "invalid value \"x\" for flag -preserve-fds".into()),
+        (vec!["exec", "-g", "x", &id, "true"], 1, "invalid value \"x\" for flag -additional-gids: not a number".into()),
+        (vec!["exec", &id], 255, "process args cannot be empty".into()),
+        (
+            vec!["exec", "--user", "root", &id, "id"],
+            255,
+            format!("parsing root as int for uid failed: {number} \"root\": invalid syntax"),
+        ),
+        (
+            vec!["exec", "--user", "a:b", &id, "id"],
+            255,
+            format!("parsing b as int for gid failed: {number} \"b\": invalid syntax"),
+        ),
+        (
+            vec!["exec", &id, "/bin/busybox/x"],
+            255,
+            "exec: \"/bin/busybox/x\": stat /bin/busybox/x: not a directory".into(),
+        ),
+    ] {
+        let said = bundle.oci(&arguments);
+        assert_eq!((said.code, said.err), (code, format!("{text}\n")), "{arguments:?}");
+        assert_eq!(said.out.contains("usage:"), code == 1, "{arguments:?}");
+    }
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_state_that_is_half_made_is_nobodys_and_a_damaged_one_is_told() {
+    need_root!("root_a_state_that_is_half_made_is_nobodys_and_a_damaged_one_is_told");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    let state = bundle.state_root();
+    let half = state.join(&id);
+    let gone = "container does not exist\n";
+    for verb in ["state", "start", "kill", "ps", "pause", "resume", "delete"] {
+        fs::create_dir_all(&half).unwrap();
+        let said = bundle.oci(&[verb, &id]);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (1, "", gone), "{verb}");
+        assert_eq!(half.exists(), verb != "delete", "{verb}");
+    }
+    fs::create_dir_all(&half).unwrap();
+    assert_eq!(bundle.oci(&["exec", &id, "true"]).err, gone);
+    assert_eq!(bundle.oci(&["delete", "--force", &id]).code, 0);
+    assert!(!half.exists());
+    fs::create_dir_all(&half).unwrap();
+    let said = bundle.oci(&["create", &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+
+    fs::create_dir(state.join("junk")).unwrap();
+    fs::write(state.join("junk/state.json"), "{bad\n").unwrap();
+    fs::create_dir(state.join("no id")).unwrap();
+    fs::write(state.join("file"), "").unwrap();
+    let said = bundle.oci(&["list", "-q"]);
+    assert_eq!((said.code, said.out), (0, format!("{id}\n")));
+    assert!(said.err.starts_with("warning: load container junk: read record "), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    for verb in ["state", "kill", "delete"] {
+        let said = bundle.oci(&[verb, "junk"]);
+        assert_eq!((said.code, said.err.starts_with("read record ")), (1, true), "{verb}: {}", said.err);
+        assert!(bundle.oci(&[verb, "file"]).err.ends_with(": not a directory\n"), "{verb}");
+    }
+    assert_eq!(bundle.oci(&["create", "file"]).err, "container with given ID already exists\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    fs::remove_dir_all(state).unwrap();
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_kill_takes_any_number_and_the_kernel_says_which_it_has() {
+    need_root!("root_kill_takes_any_number_and_the_kernel_says_which_it_has");
+    let mut bundle = Bundle::new("trap 'exit 3' TERM; while true; do sleep 0.01; done");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    for (signal, code, text) in [
+        ("-1", 1, "unable to signal init: invalid argument\n"),
+        ("65", 1, "unable to signal init: invalid argument\n"),
+        ("9999999999", 1, "unable to signal init: invalid argument\n"),
+        ("NOPE", 1, "unknown signal \"NOPE\"\n"),
+        ("0", 0, ""),
+    ] {
+        let said = bundle.oci(&["kill", &id, signal]);
+        assert_eq!((said.code, said.err.as_str()), (code, text), "{signal}");
+    }
+    assert_eq!(bundle.oci(&["kill", "nobody", "NOPE"]).err, "container does not exist\n");
+    assert_eq!(bundle.oci(&["kill", &id, ""]).code, 0);
+    bundle.await_status(&id, "stopped");
+    assert_eq!(bundle.oci(&["kill", &id, "0"]).err, "container not running\n");
+    assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_exec_runs_in_a_group_below_the_containers() {
+    need_root!("root_exec_runs_in_a_group_below_the_containers");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let group = bundle.config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    let own = |place: &str| bundle.oci(&["exec", "--cgroup", place, &id, "cat", "/proc/self/cgroup"]);
+    let missing = own("sub");
+    assert_eq!(missing.code, 255);
+    assert!(missing.err.ends_with(&format!("{group}/sub does not exist\n")), "{}", missing.err);
+    let made: Vec<_> = common::cgroup_mounts()
+        .into_iter()
+        .map(|mount| mount.join(group.trim_start_matches('/')))
+        .filter(|own| own.exists())
+        .map(|own| own.join("sub"))
+        .collect();
+    for sub in &made {
+        fs::create_dir(sub).unwrap();
+        // Until it has some, a group of version 1 takes no process.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let (false, Ok(value)) = (common::is_unified(), fs::read_to_string(sub.parent().unwrap().join(file))) {
+                fs::write(sub.join(file), value.trim()).unwrap();
+            }
+        }
+    }
+    let counted = |place: &str, path: &str| own(place).out.lines().filter(|line| line.ends_with(path)).count();
+    let all = made.len();
+    assert_eq!(counted("/sub/../sub", &format!("{group}/sub")), all);
+    assert_eq!(counted("/", &group), all);
+    if !common::is_unified() {
+        assert_eq!(own("pids,memory:sub").out.matches(&format!("{group}/sub\n")).count(), 2);
+        assert_eq!(counted("pids:", &group), all);
+    }
+    if common::is_unified() {
+        // As a manager inside does: its group hands a controller down, and takes no process any more.
+        let own = made[0].parent().unwrap();
+        fs::write(made[0].join("cgroup.procs"), bundle.state(&id)["pid"].to_string()).unwrap();
+        fs::write(own.join("cgroup.subtree_control"), "+pids").unwrap();
+        let said = bundle.oci(&["exec", &id, "cat", "/proc/self/cgroup"]);
+        assert_eq!((said.err.as_str(), said.out), ("", format!("0::{group}/sub\n")));
+    }
+    for (place, text) in
+        [("../x", "../x is not a sub cgroup path\n"), ("bogus:sub", "unknown controller bogus in SubCgroupPaths\n")]
+    {
+        let said = own(place);
+        assert_eq!((said.code, said.err.as_str()), (255, text));
+    }
+    let said = bundle.oci(&["exec", "--cgroup", "sub", "--cgroup", "pids:sub", &id, "true"]);
+    assert_eq!(said.err, "invalid --cgroup argument: sub (missing <controller>: prefix)\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_exec_into_a_paused_container_waits_for_it_and_a_process_file_needs_no_flags() {
+    need_root!("root_exec_into_a_paused_container_waits_for_it_and_a_process_file_needs_no_flags");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let file = bundle.directory.join("process.json");
+    fs::write(&file, json!({"user": {"uid": 3}, "cwd": "/", "args": ["/bin/id", "-u"]}).to_string()).unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    // The file says everything: flags that say the same, and a command, count for nothing.
+    let said = bundle.oci(&["exec", "--process", &file, "--user", "9", "-t", "--cwd", "/no", &id, "false"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "3\n", ""));
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    let mut waiting = bundle
+        .command(&["exec", "--ignore-paused", "--process", &file, &id])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while serde_json::from_str::<Vec<i32>>(&bundle.oci(&["ps", "-f", "json", &id]).out).unwrap().len() < 2 {
+        assert!(std::time::Instant::now() < deadline, "nobody enters the paused container");
+        assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    }
+    assert!(waiting.try_wait().unwrap().is_none(), "it did not wait");
+    assert_eq!(bundle.oci(&["resume", &id]).code, 0);
+    assert!(waiting.wait().unwrap().success());
+    let mut said = String::new();
+    waiting.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "3\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_spec_writes_bundles_that_run_and_never_over_another() {
+    need_root!("root_spec_writes_bundles_that_run_and_never_over_another");
+    let mut bundle = Bundle::new("");
+    let file = bundle.directory.join("config.json");
+    let group = bundle.config["linux"]["cgroupsPath"].clone();
+    for flags in [&["spec"][..], &["spec", "--rootless", "--bundle", "."]] {
+        let said = bundle.oci(flags);
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "", ""));
+        let said = bundle.oci(flags);
+        assert_eq!((said.code, said.err.as_str()), (1, "File config.json exists. Remove it first\n"));
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sh", "-c", "id -u; hostname; cat /proc/self/uid_map"]);
+        config["process"]["env"] = json!(["PATH=/bin"]);
+        config["linux"]["cgroupsPath"] = group.clone();
+        fs::write(&file, config.to_string()).unwrap();
+        let id = bundle.id();
+        let said = bundle.oci(&["run", &id]);
+        let map: Vec<_> = said.out.lines().last().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            (said.code, said.err.as_str(), said.out.starts_with("0\ncontainer\n")),
+            (0, "", true),
+            "{}",
+            said.out
+        );
+        assert_eq!(map == ["0", "0", "1"], flags.len() > 1);
+        fs::remove_file(&file).unwrap();
+    }
+    let said = bundle.oci(&["spec", "-b", "missing"]);
+    assert_eq!(said.err, "create config.json in missing: no such file or directory\n");
+    assert_eq!(bundle.oci(&["spec", "x"]).err, "\"spec\" requires exactly 0 arguments\n");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn features_are_told_whole_and_true() {
+    let bundle = Bundle::new("");
+    let said = bundle.oci(&["features"]);
+    let features: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let linux = &features["linux"];
+    let names: Vec<_> = linux.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "apparmor",
+            "capabilities",
+            "cgroup",
+            "intelRdt",
+            "memoryPolicy",
+            "mountExtensions",
+            "namespaces",
+            "netDevices",
+            "seccomp",
+            "selinux"
+        ]
+    );
+    assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
+    assert_eq!(linux["cgroup"], json!({"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true}));
+    let list = |value: &serde_json::Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    let options = list(&features["mountOptions"]);
+    assert!(options.contains(&"rro".into()) && options.contains(&"tmpcopyup".into()), "{options:?}");
+    // What is refused is not offered.
+    assert!(!options.contains(&"idmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(false));
+    assert!(!list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
+    assert!(list(&linux["namespaces"]).contains(&"time".into()));
+    for off in ["selinux", "intelRdt", "netDevices"] {
+        assert_eq!(linux[off]["enabled"], json!(false), "{off}");
+    }
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
+}
+
+#[test]
+fn checkpoint_and_restore_name_what_is_missing() {
+    let bundle = Bundle::new("");
+    let said = bundle.oci(&["checkpoint", "--leave-running", "--image-path", "/x", "nobody"]);
+    assert_eq!((said.code, said.err.as_str()), (1, "container does not exist\n"));
+    let mut restore = bundle.command(&["restore", "--image-path", "/x", "-d", "nobody"]);
+    let said = restore.env("PATH", "/no/such/directory").output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(text, "CRIU version check failed: exec: \"criu\": executable file not found in $PATH\n");
+    assert_eq!(bundle.oci(&["restore", "--nope", "x"]).err, "flag provided but not defined: -nope\n");
+}
+
+/// A bundle beside this one, with a group of its own.
+fn second(bundle: &Bundle) -> String {
+    let directory = bundle.directory.join("second");
+    fs::create_dir_all(&directory).unwrap();
+    let mut config = bundle.config.clone();
+    config["root"]["path"] = json!(bundle.directory.join("rootfs"));
+    let group = config["linux"]["cgroupsPath"].as_str().unwrap().to_owned();
+    config["linux"]["cgroupsPath"] = json!(format!("{group}-second"));
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
+    directory.display().to_string()
+}
+
+#[test]
 fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     need_root!("root_a_paused_container_is_listed_so_and_refuses_exec");
     let mut bundle = Bundle::new("exec sleep 1000");
@@ -200,6 +503,24 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     let id = bundle.id();
     assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
     assert_eq!(bundle.oci(&["resume", &id]).err, "container not paused\n");
+    let created = bundle.id();
+    assert_eq!(bundle.oci(&["create", "--bundle", &second(&bundle), &created]).code, 0);
+    for id in [&id, &created] {
+        let before = bundle.state(id)["status"].clone();
+        assert_eq!(bundle.oci(&["pause", id]).code, 0);
+        assert_eq!(bundle.state(id)["status"], "paused");
+        assert_eq!(bundle.oci(&["pause", id]).err, "container not running\n");
+        assert_eq!(bundle.oci(&["resume", id]).code, 0);
+        assert_eq!(bundle.state(id)["status"], before);
+    }
+    assert_eq!(bundle.oci(&["kill", &created, "KILL"]).code, 0);
+    bundle.await_status(&created, "stopped");
+    for (verb, text) in [("pause", "container not running\n"), ("resume", "container not paused\n")] {
+        let said = bundle.oci(&[verb, &created]);
+        assert_eq!((said.code, said.err.as_str()), (1, text));
+    }
+    assert_eq!(bundle.oci(&["ps", "-f", "json", &created]).out, "null\n");
+    assert_eq!(bundle.oci(&["delete", &created]).code, 0);
     assert_eq!(bundle.oci(&["pause", &id]).code, 0);
     assert_eq!(bundle.state(&id)["status"], "paused");
     let said = bundle.oci(&["exec", &id, "true"]);
@@ -214,6 +535,54 @@ fn root_a_paused_container_is_listed_so_and_refuses_exec() {
     assert_eq!(bundle.oci(&["kill", &id, "KILL"]).code, 0);
     bundle.await_status(&id, "stopped");
     assert_eq!(bundle.oci(&["delete", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_an_exec_that_says_little_has_what_the_container_has() {
+    need_root!("root_an_exec_that_says_little_has_what_the_container_has");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["oomScoreAdj"] = json!(901);
+    bundle.config["process"].as_object_mut().unwrap().remove("user");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let process = bundle.directory.join("process.json");
+    let script = "id -u; id -g; grep CapBnd /proc/self/status; cat /proc/self/oom_score_adj";
+    fs::write(&process, json!({"cwd": "/", "args": ["/bin/sh", "-c", script], "env": ["PATH=/bin"]}).to_string())
+        .unwrap();
+    let said = bundle.oci(&["exec", "--process", process.to_str().unwrap(), &id]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("0\n0\nCapBnd:\t0000000000000020\n901\n", ""));
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_paused_container_is_deleted_by_force() {
+    need_root!("root_a_paused_container_is_deleted_by_force");
+    let mut bundle = Bundle::new("sleep 1000 & exec sleep 1000");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    assert_eq!(bundle.oci(&["pause", &id]).code, 0);
+    let said = bundle.oci(&["delete", "--force", &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_of_two_variables_of_one_name_the_last_counts() {
+    need_root!("root_of_two_variables_of_one_name_the_last_counts");
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "A=1", "B=2", "A=3"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said = bundle.oci(&["exec", "-e", "B=4", &id, "env"]);
+    let mut lines: Vec<_> = said.out.lines().filter(|line| line.starts_with(['A', 'B'])).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["A=3", "B=4"]);
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 

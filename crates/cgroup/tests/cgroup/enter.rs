@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
+use carrack_cgroup::CgroupError;
 use carrack_oci_config::LinuxResources;
 
 use crate::scratch::{Scratch, host, hosts};
@@ -53,5 +54,27 @@ fn root_a_process_enters_through_handles() {
             });
             assert!(line.is_some_and(|line| line.ends_with(&inside)), "{label}: {groups}");
         }
+    }
+}
+
+#[test]
+fn root_a_group_below_is_found_by_path_and_by_the_process_in_it() {
+    for host in hosts("root_a_group_below_is_found_by_path_and_by_the_process_in_it") {
+        let scratch = Scratch::new(host);
+        let group = scratch.create("a", &LinuxResources::default());
+        let inner = scratch.create("a/x/y", &LinuxResources::default());
+        let everywhere = |path: &str| [(String::new(), path.to_owned())].into();
+        assert_eq!(group.below(&everywhere("x/./y")).expect("a group").paths(), inner.paths());
+        assert_eq!(group.below(&everywhere("/")).expect("itself").paths(), group.paths());
+        assert!(matches!(group.below(&everywhere("../a")), Err(CgroupError::NotBelow { .. })));
+        assert!(matches!(group.below(&everywhere("nobody")), Err(CgroupError::NoGroup { .. })));
+        let unknown = [("bogus".to_owned(), "x".to_owned())].into();
+        assert!(matches!(group.below(&unknown), Err(CgroupError::NoSubController { .. })));
+        // As if a process of the container had moved on.
+        let line = |label: &str| format!("7:{label}:{}\n", scratch.below("a/x/y"));
+        let text: String = group.paths().keys().map(|label| line(label)).collect();
+        assert_eq!(group.of_process(&text).paths(), inner.paths());
+        let elsewhere = text.replace("/a/x/y", "/ab");
+        assert_eq!(group.of_process(&elsewhere).paths(), group.paths());
     }
 }

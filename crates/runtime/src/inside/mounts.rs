@@ -5,20 +5,23 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_rooted::Root;
+use carrack_rooted::{CopyError, Root, copy_tree};
 use carrack_sys::mount_attr::{Depth, MountAttr};
 use carrack_sys::rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, mkdirat, openat, statat, symlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, fstatfs, mkdirat, openat, statat, symlinkat,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_words::Kind;
 
+use crate::describe::describe;
 use crate::mounting::{self, FileSystem, MAX_VALUE_BYTES};
 use crate::plan::mount::{MountKind, MountStep};
 use crate::plan::mount_option::{MountOptions, SLAVE};
 use crate::step::{Doing, StepError};
 
 const PROC_MAGIC: i64 = 0x9fa0;
+/// Of the top directory of every procfs.
+const PROC_ROOT_INODE: u64 = 1;
 /// Files of procfs that something may be bound over: they only inform (lxcfs provides them).
 const PROC_FILES: [&str; 10] = [
     "/proc/cpuinfo",
@@ -87,7 +90,12 @@ fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepE
     } else {
         root.create_file(&step.destination, 0o644)?
     };
-    if fstatfs(&target).doing(failed)?.f_type as i64 == PROC_MAGIC && !PROC_FILES.contains(&step.destination.as_str()) {
+    let is_proc = |handle: &OwnedFd| Ok::<_, StepError>(fstatfs(handle).doing(failed)?.f_type as i64 == PROC_MAGIC);
+    // The host's procfs in place of the container's own forges nothing.
+    let is_procfs_on_proc = step.destination.trim_end_matches('/') == "/proc"
+        && is_proc(tree)?
+        && fstat(tree).doing(failed)?.st_ino == PROC_ROOT_INODE;
+    if is_proc(&target)? && !is_procfs_on_proc && !PROC_FILES.contains(&step.destination.as_str()) {
         let message = format!("{}: {:?} cannot be mounted because it is inside /proc", failed(), step.destination);
         return Err(StepError::refused(Kind::Invalid, message));
     }
@@ -154,33 +162,58 @@ fn apply_file_system(
         // Later mounts may need directories in it.
         attributes &= !MountAttr::RDONLY;
     }
-    if data.iter().any(|one| one.len() > MAX_VALUE_BYTES) {
-        let handle = mounting::mount_over_root(kind, source, &data, attributes).doing(failed)?;
-        mounting::attach(&handle, &target).doing(failed)?;
-        apply_options(&handle, &step.options, false).doing(failed)?;
-        return Ok(());
+    let values = data.iter().map(String::as_str).chain([source]);
+    let handle = if values.into_iter().any(|one| one.len() > MAX_VALUE_BYTES) {
+        mounting::mount_over_root(kind, source, &data, attributes).doing(failed)?
+    } else {
+        let mut flags = step.options.flags.clone();
+        flags.extend((is_readonly && !is_tmpfs).then_some("ro"));
+        configure(kind, source, &flags, &data).and_then(|ready| ready.mount(attributes)).doing(failed)?
+    };
+    if step.options.copy_up && is_existing {
+        copy_up(&target, &handle, &step.options.data).map_err(|error| {
+            StepError::refused(
+                crate::step::kind_of_io(&error.source),
+                format!("{}: tmpcopyup: {}", failed(), describe(&error)),
+            )
+        })?;
     }
-    let file_system = FileSystem::open(kind).doing(failed)?;
-    file_system.set("source", source).doing(failed)?;
-    for flag in &step.options.flags {
-        file_system.set_flag(flag).doing(failed)?;
-    }
-    if is_readonly && !is_tmpfs {
-        file_system.set_flag("ro").doing(failed)?;
-    }
-    for one in &data {
-        match one.split_once('=') {
-            Some((key, value)) => file_system.set(key, value).doing(failed)?,
-            None => file_system.set_flag(one).doing(failed)?,
-        }
-    }
-    let handle = file_system.mount(attributes).doing(failed)?;
     mounting::attach(&handle, &target).doing(failed)?;
     apply_options(&handle, &step.options, false).doing(failed)?;
     if kind == "devpts" && step.destination.trim_end_matches('/') == "/dev/pts" {
         mounted.devpts = Some(handle);
     } else if is_tmpfs && is_readonly {
         mounted.readonly_later.push(handle);
+    }
+    Ok(())
+}
+
+fn configure(kind: &str, source: &str, flags: &[&str], data: &[String]) -> std::io::Result<FileSystem> {
+    let file_system = FileSystem::open(kind)?;
+    file_system.set("source", source)?;
+    flags.iter().try_for_each(|flag| file_system.set_flag(flag))?;
+    data.iter().try_for_each(|one| match one.split_once('=') {
+        Some((key, value)) => file_system.set(key, value),
+        None => file_system.set_flag(one),
+    })?;
+    Ok(file_system)
+}
+
+/// Fills a new tmpfs with what lies below it. What its options say about the directory itself stays.
+fn copy_up(below: &OwnedFd, tmpfs: &OwnedFd, options: &[String]) -> Result<(), CopyError> {
+    let failed = |errno: Errno| CopyError { path: PathBuf::new(), source: errno.into() };
+    let open = |at: &OwnedFd| {
+        openat(at, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)
+    };
+    let top = open(tmpfs)?;
+    let asked = fstat(&top).map_err(failed)?;
+    copy_tree(open(below)?, &top)?;
+    let is_asked = |key: &str| options.iter().any(|one| one.starts_with(key));
+    let uid = is_asked("uid=").then(|| Uid::from_raw(asked.st_uid));
+    let gid = is_asked("gid=").then(|| Gid::from_raw(asked.st_gid));
+    fchown(&top, uid, gid).map_err(failed)?;
+    if is_asked("mode=") {
+        fchmod(&top, Mode::from(asked.st_mode & 0o7777)).map_err(failed)?;
     }
     Ok(())
 }

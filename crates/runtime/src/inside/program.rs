@@ -20,7 +20,7 @@ pub fn find_program(process: &ProcessPlan) -> Result<CString, StepError> {
     if name.as_bytes().contains(&b'/') {
         return match check(name) {
             Ok(()) => Ok(name.clone()),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(missing(&text)),
+            Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => Err(missing(&text, &error.into())),
             Err(error) => Err(refused(&text, &error.into())),
         };
     }
@@ -55,9 +55,8 @@ fn check(path: &CString) -> Result<(), Errno> {
     accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-fn missing(name: &str) -> StepError {
-    let message = format!("exec: {name:?}: stat {name}: no such file or directory");
-    StepError::refused(Kind::NotFound, message)
+fn missing(name: &str, error: &io::Error) -> StepError {
+    StepError::refused(Kind::NotFound, format!("exec: {name:?}: stat {name}: {}", describe_io(error)))
 }
 
 fn refused(name: &str, error: &io::Error) -> StepError {
@@ -103,6 +102,7 @@ mod tests {
                 "",
                 "exec: \"/proc/no-such-file\": stat /proc/no-such-file: no such file or directory",
             ),
+            ("/etc/passwd/x", "", "exec: \"/etc/passwd/x\": stat /etc/passwd/x: not a directory"),
             ("/etc/passwd", "", "exec: \"/etc/passwd\": permission denied"),
             ("passwd", "/etc", "exec: \"passwd\": permission denied"),
             ("/etc", "", "exec: \"/etc\": is a directory"),

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use carrack_rooted::Root;
 use carrack_sys::mount_attr::{Depth, MountAttr};
-use carrack_sys::rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use carrack_sys::rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, statfs};
 use carrack_sys::rustix::io::Errno;
-use carrack_sys::rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
+use carrack_sys::rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use carrack_sys::rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use crate::inside::devices::null_tree;
@@ -15,13 +15,16 @@ use crate::plan::RootPlan;
 use crate::plan::mount_option::SLAVE;
 use crate::step::{Doing, StepError};
 
+/// Magic numbers of procfs and sysfs.
+const KERNEL_VIEWS: [i64; 2] = [0x9fa0, 0x6265_6572];
+
 /// How the process leaves the host's tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Leave {
     /// pivot_root(2).
     #[default]
     Pivot,
-    /// Move the mount over the root and chroot(2): for a host whose root is the initial ramfs, which cannot be pivoted from.
+    /// The mount over the root and chroot(2): for a host whose root is the initial ramfs, which cannot be pivoted from.
     MoveAndChroot,
 }
 
@@ -52,11 +55,43 @@ pub fn move_into(root: &Root, leave: Leave) -> Result<(), StepError> {
             unmount(".", UnmountFlags::DETACH).doing(|| "detach the host's root")?;
         }
         Leave::MoveAndChroot => {
-            mount_move(".", "/").doing(|| "move the root file system over /")?;
+            detach_kernel_views()?;
+            // It lies over "/" since it was attached, which is where a move would bring it.
             chroot(".").doing(|| "chroot")?;
         }
     }
     chdir("/").doing(|| "enter /")
+}
+
+/// The host's procfs and sysfs stay below the new root when that only lies over the old one. Whoever finds a way down would find them whole, without
+/// what is masked in the container's own; in a user namespace they would also allow mounting new ones.
+fn detach_kernel_views() -> Result<(), StepError> {
+    // Paths start at the old root, which is still this process's.
+    for path in ["/proc", "/sys"] {
+        let failed = || format!("detach the host's {path}");
+        loop {
+            match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                // No mount, or none any more; one that a user namespace may not take away is told by the same word.
+                Err(Errno::INVAL | Errno::NOENT) if !is_kernel_view(path).doing(failed)? => break,
+                Err(Errno::INVAL | Errno::PERM) => {
+                    let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+                    mounting::attach(empty_directory().doing(failed)?, place.doing(failed)?).doing(failed)?;
+                    break;
+                }
+                Err(error) => return Err(error).doing(failed),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_kernel_view(path: &str) -> std::io::Result<bool> {
+    match statfs(path) {
+        Ok(found) => Ok(KERNEL_VIEWS.contains(&found.f_type)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Propagation and read-only state of the root itself, when nothing more has to be made in it.

@@ -137,7 +137,6 @@ impl PlanError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Unsupported { .. }
-            | Self::Mount(MountPlanError::Unsupported { .. })
             | Self::Process(ProcessPlanError::Unsupported { .. })
             | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => Kind::Unsupported,
             _ => Kind::Invalid,
@@ -161,7 +160,7 @@ pub struct PlanRequest<'a> {
 impl Plan {
     /// Decides about a whole config.json.
     pub fn new(spec: Spec, request: PlanRequest<'_>, facts: &HostFacts) -> Result<Self, PlanError> {
-        check_version(&spec.oci_version)?;
+        let warning = foreign_version(&spec.oci_version);
         if spec.vm.is_some() {
             return Err(PlanError::Unsupported { field: "vm" });
         }
@@ -180,6 +179,8 @@ impl Plan {
         let mounts = plan_mounts(&spec.mounts, request.bundle)?;
         let devices = if binds_dev(&mounts) { None } else { Some(plan_devices(&linux.devices)?) };
         let root = plan_root(spec.root, request, &linux.rootfs_propagation)?;
+        let mut planned = ProcessPlan::new(&process, linux.personality.as_ref(), available)?;
+        planned.warnings.extend(warning);
         Ok(Self {
             root,
             sysctls: plan_sysctls(&linux.sysctl, own)?,
@@ -190,20 +191,40 @@ impl Plan {
             readonly_paths: linux.readonly_paths,
             hostname: spec.hostname,
             domainname: spec.domainname,
-            process: ProcessPlan::new(&process, linux.personality.as_ref(), available)?,
+            process: planned,
             hooks: spec.hooks.unwrap_or_default(),
             annotations: spec.annotations,
             cgroups_path: linux.cgroups_path,
-            resources: linux.resources.unwrap_or_default(),
+            resources: in_todays_words(linux.resources.unwrap_or_default(), &spec.oci_version),
             seccomp: linux.seccomp,
         })
     }
 }
 
-/// Only the first number matters: the specification promises that 1.x stays compatible.
-fn check_version(version: &str) -> Result<(), PlanError> {
-    let major = version.split('.').next().unwrap_or_default();
-    if major == "1" { Ok(()) } else { Err(PlanError::Invalid { field: "ociVersion", value: version.to_owned() }) }
+/// The first two numbers of a version.
+fn version_numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(['.', '-', '+']).map(|part| part.parse().ok());
+    Some((numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+}
+
+/// Existing runtimes take every version, and none. Only the first number matters: the specification promises that 1.x stays compatible.
+fn foreign_version(version: &str) -> Option<String> {
+    match version_numbers(version) {
+        Some((0 | 1, _)) => None,
+        None if version.is_empty() => None,
+        _ => Some(format!(
+            "config.json: ociVersion {version:?} is unknown here; it is read as {}",
+            carrack_oci_config::VERSION
+        )),
+    }
+}
+
+/// Limits as the present version of the specification puts them. Until 1.3 a limit of 0 tasks was written by programs that had none to give.
+pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxResources {
+    if version_numbers(version).is_none_or(|version| version < (1, 3)) {
+        resources.pids = resources.pids.filter(|pids| pids.limit != Some(0));
+    }
+    resources
 }
 
 fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
@@ -289,7 +310,33 @@ mod tests {
         ] {
             assert_eq!(plan(&with(linux, rest)).unwrap_err().to_string(), text);
         }
-        assert!(plan(r#"{"ociVersion":"2.0.0"}"#).is_err());
+    }
+
+    #[test]
+    fn every_version_is_taken_and_an_unknown_one_told() {
+        let warnings = |version: &str| plan(&with("", "").replace("\"1.0.2\"", version)).unwrap().process.warnings;
+        for version in ["\"1.0\"", "\"1.9.9\"", "\"0.5.0\"", "\"1.0.0-rc5+x\"", "\"\"", "null", "\"1\""] {
+            assert_eq!(warnings(version), Vec::<String>::new(), "{version}");
+        }
+        for version in ["\"2.0.0\"", "\"abc\"", "\"v1.0\""] {
+            assert_eq!(
+                warnings(version),
+                [format!("config.json: ociVersion {version} is unknown here; it is read as 1.3.0")]
+            );
+        }
+    }
+
+    #[test]
+    fn no_tasks_at_all_means_so_only_since_the_specification_says_it() {
+        let limit = |version: &str| {
+            let text = with(r#","resources":{"pids":{"limit":0}}"#, "").replace("1.0.2", version);
+            plan(&text).unwrap().resources.pids.and_then(|pids| pids.limit)
+        };
+        for (version, want) in
+            [("1.0.2", None), ("1.2.1-dev", None), ("", None), ("1.3.0", Some(0)), ("1.10.0", Some(0))]
+        {
+            assert_eq!(limit(version), want, "{version}");
+        }
     }
 
     #[test]

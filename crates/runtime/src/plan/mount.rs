@@ -68,14 +68,6 @@ pub enum MountPlanError {
         /// Where.
         destination: String,
     },
-    /// An option that this runtime does not offer.
-    #[error("mount {destination}: option {option} is not supported here")]
-    Unsupported {
-        /// Where.
-        destination: String,
-        /// The option.
-        option: &'static str,
-    },
     /// An option that makes no sense with another.
     #[error("mount {destination}: {why}")]
     Contradiction {
@@ -94,8 +86,8 @@ pub fn plan_mounts(mounts: &[Mount], bundle: &Path) -> Result<Vec<MountStep>, Mo
 fn plan_one(mount: &Mount, bundle: &Path) -> Result<MountStep, MountPlanError> {
     let options = MountOptions::parse(&mount.options);
     let destination = mount.destination.clone();
-    if options.copy_up {
-        return Err(MountPlanError::Unsupported { destination, option: "tmpcopyup" });
+    if options.copy_up && mount.kind != "tmpfs" {
+        return Err(MountPlanError::Contradiction { destination, why: "tmpcopyup is only for a tmpfs" });
     }
     let has_mappings = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let depth = match (options.bind, mount.kind.as_str()) {
@@ -173,7 +165,7 @@ mod tests {
         for (bad, text) in [
             (mount("/x", "bind", "", &[]), "mount /x: a bind mount needs a source"),
             (mount("/x", "", "y", &[]), "mount /x: neither a type nor the option bind is given"),
-            (mount("/x", "tmpfs", "", &["tmpcopyup"]), "mount /x: option tmpcopyup is not supported here"),
+            (mount("/x", "proc", "", &["tmpcopyup"]), "mount /x: tmpcopyup is only for a tmpfs"),
             (mount("/x", "tmpfs", "", &["idmap"]), "mount /x: only a bind mount can have mapped ids"),
         ] {
             assert_eq!(plan_one(&bad, Path::new("/b")).unwrap_err().to_string(), text);

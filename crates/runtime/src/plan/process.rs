@@ -1,5 +1,6 @@
 //! Plans the process of a container or an exec: what it runs, as whom, with which rights.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 
 use carrack_oci_config::{ConsoleSize, LinuxPersonality, Process};
@@ -161,7 +162,16 @@ fn plan_environment(list: &[String]) -> Result<Vec<CString>, ProcessPlanError> {
     if let Some(bad) = list.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
         return Err(ProcessPlanError::Environment { entry: bad.chars().take(64).collect() });
     }
-    strings(list, "env")
+    strings(&last_of_each(list), "env")
+}
+
+/// Programs differ in which of two entries of one name they see, getenv(3) takes the first: so only the last is left, at its place.
+fn last_of_each(list: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = HashSet::with_capacity(list.len());
+    let mut kept: Vec<String> = list.iter().rev().filter(|entry| seen.insert(name(entry))).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 fn plan_oom(score: Option<i32>) -> Result<Option<i32>, ProcessPlanError> {
@@ -256,6 +266,7 @@ mod tests {
         let plan = ProcessPlan::new(&process(), None, 0).unwrap();
         assert_eq!(plan.variable("PATH"), Some(&b"/b"[..]));
         assert_eq!(plan.variable("PAT"), None);
+        assert_eq!(plan.environment, [c"PATH=/b".to_owned(), c"PATHX=/c".to_owned()]);
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl Bundle {
         let bin = directory.join("rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         fs::create_dir_all(directory.join("rootfs/etc")).unwrap();
-        fs::copy(busybox(), bin.join("busybox")).unwrap();
+        // By another process: a child that a test beside this one forks meanwhile would hold our handle, and a file that is written cannot be executed.
+        assert!(Command::new("cp").arg(busybox()).arg(bin.join("busybox")).status().unwrap().success());
         for applet in [
             "sh", "cat", "ls", "id", "sleep", "echo", "stat", "mount", "hostname", "true", "tty", "readlink", "touch",
             "mkdir", "kill", "ps", "head", "dd", "grep", "env", "pwd", "wc", "stty", "umount", "ip", "sysctl", "ln",
@@ -202,6 +203,19 @@ impl Bundle {
             }
         }
         found
+    }
+}
+
+impl Bundle {
+    /// What a file of the container's cgroup says, by the controller's name in version 1 and the file's in both.
+    pub fn limit(&self, controller: &str, names: [&str; 2]) -> String {
+        let group = self.config["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/');
+        let base = Path::new("/sys/fs/cgroup");
+        let path = match is_unified() {
+            true => base.join(group).join(names[1]),
+            false => base.join(controller).join(group).join(names[0]),
+        };
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
     }
 }
 

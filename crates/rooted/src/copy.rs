@@ -1,6 +1,6 @@
-//! Copies a directory of an image into a new volume, with owners, modes, times and extended attributes.
+//! Copies directories that somebody hostile has filled, with owners, modes, times and extended attributes.
 //!
-//! What is copied is Class 2 input: it is read through the image's root and through handles, links are copied and never followed.
+//! Everything is read and made through handles; links are copied and never followed.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -8,12 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use carrack_rooted::{Root, path_of};
 use carrack_sys::rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat,
-    fgetxattr, flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, fgetxattr,
+    flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 use carrack_sys::rustix::io::Errno;
+
+use crate::path_of;
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 256;
@@ -22,23 +23,15 @@ const MAX_DEPTH: usize = 256;
 #[derive(Debug, thiserror::Error)]
 #[error("copy {}", path.display())]
 pub struct CopyError {
-    /// Path below the mount point.
+    /// Path below the directory that is copied.
     pub path: PathBuf,
     /// Why.
     pub source: io::Error,
 }
 
-/// Copies what `root` has at `from` into the empty directory `to`; nothing if there is no directory.
-pub(crate) fn fill(root: &Root, from: &Path, to: &Path) -> Result<(), CopyError> {
-    let failed = |source: io::Error| CopyError { path: PathBuf::new(), source };
-    let source = match root.open(from, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(source) => source,
-        Err(error) if error.is_not_found() || error.io().kind() == io::ErrorKind::NotADirectory => return Ok(()),
-        Err(error) => return Err(failed(io::Error::other(error))),
-    };
-    let target = openat(CWD, to, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| failed(errno.into()))?;
-    copy_directory(source, &target, Path::new(""), 0)
+/// Copies what is in the directory `from`, and its own attributes, to the empty directory `to`; both are open for reading.
+pub fn copy_tree(from: OwnedFd, to: &OwnedFd) -> Result<(), CopyError> {
+    copy_directory(from, to, Path::new(""), 0)
 }
 
 fn copy_directory(source: OwnedFd, target: &OwnedFd, path: &Path, depth: usize) -> Result<(), CopyError> {
@@ -129,4 +122,36 @@ fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use carrack_sys::rustix::fs::{CWD, getxattr, setxattr};
+
+    #[test]
+    fn root_links_are_copied_as_links_and_attributes_come_along() {
+        let name = "root_links_are_copied_as_links_and_attributes_come_along";
+        let path = std::env::temp_dir().join(format!("carrack-rooted-copy-{}", std::process::id()));
+        for directory in ["from/sub", "to"] {
+            std::fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        std::fs::write(path.join("from/sub/file"), "content").unwrap();
+        std::os::unix::fs::symlink("/etc", path.join("from/out")).unwrap();
+        let labelled = setxattr(path.join("from/sub/file"), c"trusted.carrack", b"label", XattrFlags::empty());
+        let open =
+            |name| openat(CWD, path.join(name), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        copy_tree(open("from").unwrap(), &open("to").unwrap()).unwrap();
+        assert_eq!(std::fs::read_link(path.join("to/out")).unwrap(), Path::new("/etc"));
+        assert_eq!(std::fs::read_to_string(path.join("to/sub/file")).unwrap(), "content");
+        let mut value = [0; 16];
+        match labelled {
+            Ok(()) => {
+                let length = getxattr(path.join("to/sub/file"), c"trusted.carrack", &mut value[..]).unwrap();
+                assert_eq!(&value[..length], b"label");
+            }
+            Err(error) => eprintln!("SKIPPED: {name}: extended attributes: {error}"),
+        }
+        std::fs::remove_dir_all(path).unwrap();
+    }
 }
