@@ -354,3 +354,34 @@ fn root_lists_are_for_people_and_for_programs() {
     node.ok(&["rm", "-f", "ship"]);
     node.finish();
 }
+
+#[test]
+fn root_output_that_cannot_be_written_is_told_and_never_a_panic() {
+    let (node, _registry, image) = with_busybox("output");
+    node.ok(&["run", "-d", "--name", "ship", &image, "sh", "-c", "seq 1 100000; sleep 1000"]);
+    let full = "carrack: write standard output: No space left on device";
+    let to = |redirection: &str, arguments: &[&str]| {
+        let mut words = vec!["--root".to_owned(), node.root().display().to_string()];
+        words.extend(["--run".to_owned(), node.run_directory().display().to_string()]);
+        words.extend(arguments.iter().map(|word| (*word).to_owned()));
+        let script = format!("exec \"$0\" \"$@\" {redirection}");
+        run(node.inside("sh").args(["-c", &script]).arg(programs::carrack()).args(words))
+    };
+    for verb in [&["ps"][..], &["version"], &["images"], &["info"], &["inspect", "ship"], &["logs", "ship"], &["--help"]] {
+        to(">/dev/full", verb).fails(1, full);
+    }
+    to(">/dev/full", &["run", "--rm", &image, "echo", "hello"]).fails(125, full);
+    to(">/dev/full", &["exec", "ship", "echo", "hello"]).fails(125, full);
+    // The reader of this pipe is gone before a word is written.
+    for verb in [&["ps"][..], &["version"], &["logs", "ship"]] {
+        let script = "mkfifo \"$FIFO\"; exec 3<>\"$FIFO\"; exec 4>\"$FIFO\"; exec 3<&-; exec \"$0\" \"$@\" >&4";
+        let fifo = node.place().join(&format!("fifo-{}", verb[0]));
+        let mut command = node.inside("sh");
+        command.env("FIFO", fifo).args(["-c", script]).arg(programs::carrack());
+        command.arg("--root").arg(node.root()).arg("--run").arg(node.run_directory()).args(verb);
+        let ran = run(&mut command);
+        assert_eq!((ran.code, ran.stderr.as_str()), (141, ""), "{ran}");
+    }
+    node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}

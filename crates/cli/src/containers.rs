@@ -1,6 +1,6 @@
 //! The verbs on containers but `run`.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +13,18 @@ use serde_json::json;
 
 use crate::args::{Exec, Format, Kill, Logs, Names, Ps, Rm, Stop};
 use crate::failure::{Failure, chain};
-use crate::log::{self, Show};
-use crate::{human, parse, session};
+use crate::log::{self, LogError, Show};
+use crate::print::{remark, say};
+use crate::{human, parse, print, session};
 
 /// Does something to each named container; goes on after a failure, which is told when it happens.
 fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineError>) -> Result<u8, Failure> {
     let mut has_failed = false;
     for name in names {
         match act(name) {
-            Ok(said) => println!("{said}"),
+            Ok(said) => say!("{said}")?,
             Err(error) => {
-                eprintln!("carrack: {}", chain(&error));
+                remark!("carrack: {}", chain(&error));
                 has_failed = true;
             }
         }
@@ -40,19 +41,19 @@ pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
         if flags.no_trunc { container.id.to_string() } else { container.id.short().to_owned() }
     };
     if flags.quiet {
-        containers.iter().for_each(|container| println!("{}", id(container)));
+        containers.iter().try_for_each(|container| say!("{}", id(container)))?;
         return Ok(0);
     }
     if flags.format == Format::Json {
         for container in &containers {
-            println!(
+            say!(
                 "{}",
                 json!({
                     "ID": container.id, "Names": container.name, "Image": container.request.image_name, "Command": container.args,
                     "CreatedAt": container.created_at.to_string(), "State": container.phase.name(), "Status": status(&container.phase),
                     "Ports": ports(container), "Pod": container.pod, "Labels": container.labels,
                 })
-            );
+            )?;
         }
         return Ok(0);
     }
@@ -72,7 +73,8 @@ pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
             ]
         })
         .collect();
-    print!("{}", human::table(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows));
+    let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    print::text(format_args!("{}", human::table(&header, &rows)))?;
     Ok(0)
 }
 
@@ -113,18 +115,20 @@ pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
         }
     };
     let show = Show { tail, timestamps: flags.timestamps };
-    let failed = || Failure::io(format!("read the log {}", path.display()));
+    let failed = |error: LogError| match error {
+        LogError::Read { source } => Failure::io(format!("read the log {}", path.display()))(source),
+        LogError::Write { source } => Failure::output(source),
+    };
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let printed = match log::print(&path, show, &mut out, &mut err) {
         // It has not written anything yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !flags.follow => return Ok(0),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
-        other => other.map_err(failed())?,
+        Err(LogError::Read { source }) if source.kind() == io::ErrorKind::NotFound && !flags.follow => return Ok(0),
+        other => other.map_err(failed)?,
     };
     if !flags.follow {
         return Ok(0);
     }
-    let (end, ended) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed()(errno.into()))?;
+    let (end, ended) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Failure::io("make a pipe")(errno.into()))?;
     std::thread::spawn({
         let engine = Arc::clone(engine);
         move || {
@@ -133,10 +137,8 @@ pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
             drop(ended);
         }
     });
-    match log::follow(&path, printed, show, std::os::fd::AsFd::as_fd(&end), &mut out, &mut err) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
-        other => other.map(|()| 0).map_err(failed()),
-    }
+    let followed = log::follow(&path, printed, show, std::os::fd::AsFd::as_fd(&end), &mut out, &mut err);
+    followed.map(|()| 0).map_err(failed)
 }
 
 /// `carrack exec`.
@@ -207,8 +209,7 @@ pub fn wait(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
     let ids: Vec<ContainerId> =
         flags.containers.iter().map(|name| engine.find_container(name)).collect::<Result<_, _>>()?;
     for id in &ids {
-        println!("{}", engine.wait_container(id)?.code);
-        let _ = io::stdout().flush();
+        say!("{}", engine.wait_container(id)?.code)?;
     }
     Ok(0)
 }

@@ -14,6 +14,14 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// The program was not found.
 pub const NOT_FOUND: u8 = 127;
 
+const SIGINT: u8 = 2;
+const SIGPIPE: u8 = 13;
+
+/// The exit code of a program that a signal ended, as shells number it.
+pub const fn signalled(signal: u8) -> u8 {
+    128 + signal
+}
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -43,6 +51,15 @@ pub enum Failure {
         /// Why it failed.
         source: io::Error,
     },
+    /// Its results could not be printed.
+    #[error("write standard output")]
+    Output {
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody reads its results any more, as when `head` has seen enough.
+    #[error("nobody reads the output")]
+    OutputClosed,
     /// The user interrupted it.
     #[error("interrupted")]
     Interrupted,
@@ -57,6 +74,19 @@ impl Failure {
         move |source| Failure::Io { action: action.into(), source }
     }
 
+    /// Standard output that cannot be written.
+    pub fn output(source: io::Error) -> Failure {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Output { source },
+        }
+    }
+
+    /// Whether nothing is to be said: it was told already, or nobody listens.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Failure::Interrupted | Failure::Several | Failure::OutputClosed)
+    }
+
     /// A wrong command line.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::Usage { message: message.into() }
@@ -67,9 +97,11 @@ impl Failure {
         Failure::Start { source }
     }
 
-    /// The exit code. Commands that pass a program's code on use 125 to 127; others end with 1.
+    /// The exit code, where a signal ended it the signal's. Commands that pass a program's code on use 125 to 127; others end with 1.
     pub fn exit_code(&self, passes_code_on: bool) -> u8 {
         match self {
+            Failure::Interrupted => signalled(SIGINT),
+            Failure::OutputClosed => signalled(SIGPIPE),
             _ if !passes_code_on => 1,
             Failure::Start { source } => match source.program_failure() {
                 Some(Kind::NotFound) => NOT_FOUND,

@@ -9,14 +9,15 @@ use serde_json::json;
 
 use crate::args::{Format, Images, Rmi, Tag};
 use crate::failure::{Failure, chain};
-use crate::{human, pull};
+use crate::print::{remark, say};
+use crate::{human, print, pull};
 
 /// `carrack images`.
 pub fn list(engine: &Engine, flags: &Images) -> Result<u8, Failure> {
     let images = engine.images().list().map_err(|error| Failure::Engine(error.into()))?;
     let id = |image: &Image| if flags.no_trunc { image.id.to_string() } else { image.id.hex()[..12].to_owned() };
     if flags.quiet {
-        images.iter().for_each(|image| println!("{}", id(image)));
+        images.iter().try_for_each(|image| say!("{}", id(image)))?;
         return Ok(0);
     }
     let mut rows = Vec::new();
@@ -31,13 +32,13 @@ pub fn list(engine: &Engine, flags: &Images) -> Result<u8, Failure> {
         };
         for (repository, tag) in names {
             if flags.format == Format::Json {
-                println!(
+                say!(
                     "{}",
                     json!({
                         "Repository": repository, "Tag": tag, "ID": image.id, "Digest": image.manifest_digest, "Size": image.size_bytes(),
                         "CreatedAt": image.created.map(|time| time.to_string()),
                     })
-                );
+                )?;
                 continue;
             }
             let age = image
@@ -47,7 +48,8 @@ pub fn list(engine: &Engine, flags: &Images) -> Result<u8, Failure> {
         }
     }
     if flags.format == Format::Table {
-        print!("{}", human::table(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], &rows));
+        let header = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+        print::text(format_args!("{}", human::table(&header, &rows)))?;
     }
     Ok(0)
 }
@@ -67,11 +69,11 @@ pub fn remove(engine: &Engine, flags: &Rmi) -> Result<u8, Failure> {
     for name in &flags.images {
         match engine.remove_image(name, RemoveNames::One, force) {
             Ok(removed) => {
-                removed.untagged.iter().for_each(|name| println!("Untagged: {}", name.familiar()));
-                removed.deleted.iter().for_each(|id| println!("Deleted: {id}"));
+                removed.untagged.iter().try_for_each(|name| say!("Untagged: {}", name.familiar()))?;
+                removed.deleted.iter().try_for_each(|id| say!("Deleted: {id}"))?;
             }
             Err(error) => {
-                eprintln!("carrack: {}", chain(&error));
+                remark!("carrack: {}", chain(&error));
                 has_failed = true;
             }
         }
@@ -84,6 +86,6 @@ pub fn load(engine: &Engine, directory: &Path, name: &str) -> Result<u8, Failure
     let name = pull::reference(name)?;
     let runtime = pull::runtime()?;
     let loaded = runtime.block_on(engine.images().load_oci_layout(directory, &name, None, std::sync::Arc::new(())));
-    println!("{}", loaded.map_err(|error| Failure::Engine(error.into()))?.id);
+    say!("{}", loaded.map_err(|error| Failure::Engine(error.into()))?.id)?;
     Ok(0)
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{Format, Inspect};
 use crate::failure::Failure;
+use crate::print::say;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -30,7 +31,7 @@ pub fn inspect(engine: &Engine, flags: &Inspect) -> Result<u8, Failure> {
             Err(error) => return Err(error.into()),
         }
     }
-    println!("{}", serde_json::to_string_pretty(&found).expect("the values have string keys only"));
+    say!("{}", serde_json::to_string_pretty(&found).expect("the values have string keys only"))?;
     Ok(0)
 }
 

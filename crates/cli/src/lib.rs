@@ -12,6 +12,7 @@ mod images;
 mod inspect;
 mod log;
 mod parse;
+mod print;
 mod progress;
 mod pull;
 mod refusal;
@@ -20,7 +21,7 @@ mod session;
 mod system;
 mod terminal;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use clap::Parser;
 
 use crate::args::{Command, CommandLine};
 use crate::failure::Failure;
+use crate::print::remark;
 
 /// Runs the daemon with an engine, on a socket; `Ok` when it was told to end.
 pub type Serve = fn(Arc<Engine>, PathBuf) -> io::Result<()>;
@@ -44,31 +46,34 @@ pub fn main(serve: Serve) -> ExitCode {
     let passes_code_on = matches!(command_line.command, Command::Run(_) | Command::Exec(_));
     match dispatch(command_line, serve) {
         Ok(code) => ExitCode::from(code),
-        Err(Failure::Interrupted) => ExitCode::from(128 + 2),
-        // Each of them was told when it happened.
-        Err(Failure::Several) => ExitCode::from(1),
-        Err(failure) => {
-            let _ = writeln!(io::stderr(), "carrack: {}", failure.chain());
-            ExitCode::from(failure.exit_code(passes_code_on))
-        }
+        Err(failure) => fail(&failure, passes_code_on),
     }
+}
+
+fn fail(failure: &Failure, passes_code_on: bool) -> ExitCode {
+    if !failure.is_silent() {
+        remark!("carrack: {}", failure.chain());
+    }
+    ExitCode::from(failure.exit_code(passes_code_on))
 }
 
 fn refuse(error: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     let mut verbs = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
     let verb = verbs.find(|argument| !argument.starts_with('-') && !argument.starts_with('/'));
-    match refusal::explain(error, verb) {
-        Some(said) => {
-            let _ = writeln!(io::stderr(), "carrack: {said}");
-        }
-        None => {
-            let _ = error.print();
-        }
+    if !error.use_stderr() {
+        // Help and version are what was asked for.
+        return match print::text(format_args!("{}", error.render())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(&failure, false),
+        };
     }
-    match error.use_stderr() {
-        false => ExitCode::SUCCESS,
-        true if matches!(verb, Some("run" | "exec")) => ExitCode::from(failure::FAILED),
-        true => ExitCode::from(1),
+    match refusal::explain(error, verb) {
+        Some(said) => remark!("carrack: {said}"),
+        None => drop(error.print()),
+    }
+    match verb {
+        Some("run" | "exec") => ExitCode::from(failure::FAILED),
+        _ => ExitCode::from(1),
     }
 }
 
@@ -94,7 +99,7 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
     let engine = Arc::new(Engine::open(config)?);
     if !matches!(command_line.command, Command::Serve(_)) {
         for failure in engine.recover_after_reboot()?.failures {
-            eprintln!("carrack: after the reboot: {failure}");
+            remark!("carrack: after the reboot: {failure}");
         }
     }
     match command_line.command {

@@ -38,6 +38,31 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     Some(Line { time, is_error, is_partial, content: parts.next()? })
 }
 
+/// A log could not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It cannot be read.
+    #[error("read the log")]
+    Read {
+        /// Why.
+        source: io::Error,
+    },
+    /// What was read cannot be printed.
+    #[error("print the log")]
+    Write {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn unread(source: io::Error) -> LogError {
+    LogError::Read { source }
+}
+
+fn unwritten(source: io::Error) -> LogError {
+    LogError::Write { source }
+}
+
 /// What is shown of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Show {
@@ -48,10 +73,10 @@ pub struct Show {
 }
 
 /// Prints the log and returns where it ended.
-pub fn print(path: &Path, show: Show, out: &mut impl Write, err: &mut impl Write) -> io::Result<u64> {
-    let mut file = File::open(path)?;
+pub fn print(path: &Path, show: Show, out: &mut impl Write, err: &mut impl Write) -> Result<u64, LogError> {
+    let mut file = File::open(path).map_err(unread)?;
     let start = match show.tail {
-        Some(count) => start_of_last_lines(&mut file, count)?,
+        Some(count) => start_of_last_lines(&mut file, count).map_err(unread)?,
         None => 0,
     };
     print_from(file, start, show.timestamps, out, err)
@@ -63,14 +88,14 @@ fn print_from(
     timestamps: bool,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> io::Result<u64> {
-    file.seek(SeekFrom::Start(start))?;
+) -> Result<u64, LogError> {
+    file.seek(SeekFrom::Start(start)).map_err(unread)?;
     let mut position = start;
     let mut reader = BufReader::with_capacity(64 << 10, file);
     let mut bytes = Vec::new();
     loop {
         bytes.clear();
-        let count = reader.read_until(b'\n', &mut bytes)?;
+        let count = reader.read_until(b'\n', &mut bytes).map_err(unread)?;
         if bytes.last() != Some(&b'\n') {
             // A line still being written is read again later.
             break;
@@ -78,17 +103,21 @@ fn print_from(
         position += count as u64;
         let Some(line) = parse(&bytes[..count - 1]) else { continue };
         let to: &mut dyn Write = if line.is_error { err } else { out };
-        if timestamps {
-            write!(to, "{} ", line.time)?;
-        }
-        to.write_all(line.content)?;
-        if !line.is_partial {
-            to.write_all(b"\n")?;
-        }
+        print_line(&line, timestamps, to).map_err(unwritten)?;
     }
-    out.flush()?;
-    err.flush()?;
+    out.flush().and_then(|()| err.flush()).map_err(unwritten)?;
     Ok(position)
+}
+
+fn print_line(line: &Line<'_>, timestamps: bool, to: &mut dyn Write) -> io::Result<()> {
+    if timestamps {
+        write!(to, "{} ", line.time)?;
+    }
+    to.write_all(line.content)?;
+    match line.is_partial {
+        true => Ok(()),
+        false => to.write_all(b"\n"),
+    }
 }
 
 /// The offset at which the last `count` whole lines begin.
@@ -123,15 +152,16 @@ pub fn follow(
     end: BorrowedFd<'_>,
     out: &mut impl Write,
     err: &mut impl Write,
-) -> io::Result<()> {
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY)?;
+) -> Result<(), LogError> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
+        .map_err(|errno| unread(errno.into()))?;
+    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY).map_err(|errno| unread(errno.into()))?;
     loop {
         // The order matters: what was written before the end was seen is printed afterwards.
-        let goes_on = crate::terminal::wait_readable(watch.as_fd(), end)?;
+        let goes_on = crate::terminal::wait_readable(watch.as_fd(), end).map_err(unread)?;
         let mut events = [0; 4096];
         while carrack_sys::rustix::io::read(&watch, &mut events[..]).is_ok_and(|count| count > 0) {}
-        position = print_from(File::open(path)?, position, show.timestamps, out, err)?;
+        position = print_from(File::open(path).map_err(unread)?, position, show.timestamps, out, err)?;
         if !goes_on {
             return Ok(());
         }
@@ -169,6 +199,16 @@ mod tests {
         assert_eq!((out.as_str(), err.as_str()), ("two\n", ""));
         let (out, err) = shown("none", Show { tail: Some(0), timestamps: false });
         assert_eq!((out.as_str(), err.as_str()), ("", ""));
+    }
+
+    #[test]
+    fn output_that_cannot_be_written_is_not_the_log_s_fault() {
+        let path = std::env::temp_dir().join(format!("carrack-log-{}-full", std::process::id()));
+        std::fs::write(&path, LOG).unwrap();
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let printed = print(&path, Show { tail: None, timestamps: false }, &mut full, &mut Vec::new());
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(printed, Err(LogError::Write { .. })), "{printed:?}");
     }
 
     #[test]

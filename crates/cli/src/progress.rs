@@ -9,6 +9,7 @@ use carrack_words::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::human;
+use crate::print::remark;
 
 fn short(digest: &Digest) -> String {
     digest.hex()[..12].to_owned()
@@ -31,19 +32,19 @@ impl Progress for Lines {
     fn event(&self, event: &PullEvent) {
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            PullEvent::Resolved { digest } => eprintln!("found {digest}"),
+            PullEvent::Resolved { digest } => remark!("found {digest}"),
             PullEvent::LayerQueued { digest, size_bytes } => drop(sizes.insert(*digest, *size_bytes)),
             PullEvent::LayerProgress { .. } => {}
             PullEvent::LayerDownloaded { digest } => {
                 let size = sizes.get(digest).copied().unwrap_or(0);
                 let rate = size as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-                eprintln!("{}: downloaded {} ({}/s)", short(digest), human::bytes(size), human::bytes(rate as u64));
+                remark!("{}: downloaded {} ({}/s)", short(digest), human::bytes(size), human::bytes(rate as u64));
             }
-            PullEvent::LayerUnpacked { digest } => eprintln!("{}: unpacked", short(digest)),
-            PullEvent::LayerExists { digest } => eprintln!("{}: is here already", short(digest)),
+            PullEvent::LayerUnpacked { digest } => remark!("{}: unpacked", short(digest)),
+            PullEvent::LayerExists { digest } => remark!("{}: is here already", short(digest)),
             PullEvent::Done { .. } => {
                 let total: u64 = sizes.values().sum();
-                eprintln!("{} layers, {} in all", sizes.len(), human::bytes(total));
+                remark!("{} layers, {} in all", sizes.len(), human::bytes(total));
             }
         }
     }

@@ -9,6 +9,7 @@ use carrack_words::{Digest, ImageQuery, ImageRef, Kind};
 
 use crate::args::Pull;
 use crate::failure::Failure;
+use crate::print::{remark, say};
 use crate::progress::{Bars, Lines};
 
 /// `carrack pull`.
@@ -19,8 +20,8 @@ pub fn pull(engine: &Engine, flags: &Pull) -> Result<u8, Failure> {
         // Who asks for an image wants to find it after a power cut.
         engine.store().promote().map_err(|error| Failure::Engine(error.into()))?;
         match flags.quiet {
-            true => println!("{}", image.id),
-            false => println!("{name}\n{}", image.id),
+            true => say!("{}", image.id)?,
+            false => say!("{name}\n{}", image.id)?,
         }
     }
     Ok(0)
@@ -39,7 +40,7 @@ pub fn find_or_pull(engine: &Engine, text: &str, platform: Option<&str>) -> Resu
     let (ImageQuery::Name(name) | ImageQuery::NameOrIdPrefix { name, .. }) = query else {
         return Err(Failure::usage(format!("no image has the id {text}; only a name can be pulled")));
     };
-    eprintln!("{} is not here: pulling it", name.familiar());
+    remark!("{} is not here: pulling it", name.familiar());
     Ok(fetch(engine, &name, platform, false)?.id)
 }
 

@@ -12,6 +12,7 @@ use carrack_words::{ContainerId, Digest};
 
 use crate::args::Run;
 use crate::failure::Failure;
+use crate::print::say;
 use crate::{parse, pull, session};
 
 /// Runs a container as the flags say and returns the exit code.
@@ -106,7 +107,7 @@ fn plan(flags: &Run) -> Result<(PodRequest, ContainerRequest), Failure> {
 
 fn detached(engine: &Engine, id: &ContainerId) -> Result<u8, Failure> {
     started(engine, id, engine.start_container(id))?;
-    println!("{id}");
+    say!("{id}")?;
     Ok(0)
 }
 
@@ -139,10 +140,10 @@ fn foreground(
             Ok(record.exit.code() as u8)
         }
         session::Ended::Detached => Ok(0),
-        session::Ended::OutputClosed => {
-            // As in a shell's pipeline: who has no reader any more ends, with the code of SIGPIPE.
+        session::Ended::OutputFailed(error) => {
+            // As in a shell's pipeline: who cannot write any more ends.
             engine.stop_container(id, Some(std::time::Duration::ZERO))?;
-            Ok(128 + 13)
+            Err(Failure::output(error))
         }
         session::Ended::Lost(error) => Err(Failure::Engine(error.into())),
     }

@@ -28,8 +28,8 @@ pub enum Ended {
     Exited(ExitRecord),
     /// The detach keys were typed.
     Detached,
-    /// Whoever read our output went away.
-    OutputClosed,
+    /// Our output cannot be written: whoever read it went away, or the disk is full.
+    OutputFailed(io::Error),
     /// The monitor went away.
     Lost(ClientError),
 }
@@ -93,8 +93,8 @@ fn pump_output(reader: &mut AttachReader) -> Ended {
             Ok(StreamFrame::Resize(_) | StreamFrame::StdinClosed) => Ok(()),
             Err(error) => return Ended::Lost(error),
         };
-        if written.is_err() {
-            return Ended::OutputClosed;
+        if let Err(error) = written {
+            return Ended::OutputFailed(error);
         }
     }
 }
@@ -191,23 +191,31 @@ pub fn run_exec(session: ExecSession, ours: [OwnedFd; 3], stdin: bool) -> Result
     let exit = session.wait().map_err(EngineError::from)?;
     drop(end);
     for copy in copies {
-        let _ = copy.join();
+        written(copy)?;
     }
     Ok(exit)
 }
 
+/// What a copying thread has to say of our own output. A reader that went away is no failure of the program, which has ended since.
+fn written(copy: thread::JoinHandle<io::Result<()>>) -> Result<(), Failure> {
+    match copy.join() {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::output(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Copies until the other side closes, or until `ended` says that the program is gone and nothing is left to read: what it started
-/// may hold the pipe for ever.
-fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) {
+/// may hold the pipe for ever. Fails if our side cannot be written.
+fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut file = std::fs::File::from(from);
     while let Ok(true) = terminal::wait_readable(file.as_fd(), ended.as_fd()) {
         match file.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
-            Ok(count) if write_all(out, &buffer[..count]).is_err() => return,
-            Ok(_) => {}
+            Ok(0) | Err(_) => break,
+            Ok(count) => write_all(out, &buffer[..count])?,
         }
     }
+    Ok(())
 }
 
 /// Runs an exec with a terminal to its end, or until the detach keys or a signal end this; the exit code.

@@ -12,17 +12,18 @@ use serde_json::json;
 use crate::args::{Format, Formatted};
 use crate::failure::Failure;
 use crate::human;
+use crate::print::say;
 
 /// `carrack version`.
 pub fn version(flags: &Formatted) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     match flags.format {
-        Format::Json => println!(
+        Format::Json => say!(
             "{}",
             json!({ "Version": version, "CriVersion": "v1", "OciRuntimeSpec": "1.3.0", "Arch": std::env::consts::ARCH })
-        ),
+        )?,
         Format::Table => {
-            println!("carrack {version}\nCRI v1, OCI runtime specification 1.3.0, {}", std::env::consts::ARCH)
+            say!("carrack {version}\nCRI v1, OCI runtime specification 1.3.0, {}", std::env::consts::ARCH)?
         }
     }
     Ok(0)
@@ -41,7 +42,7 @@ pub fn info(engine: &Engine, flags: &Formatted) -> Result<u8, Failure> {
     let cgroups = if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false) { "v2" } else { "v1 or hybrid" };
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     match flags.format {
-        Format::Json => println!(
+        Format::Json => say!(
             "{}",
             json!({
                 "Version": env!("CARGO_PKG_VERSION"), "Containers": containers.len(), "ContainersRunning": running, "Images": images,
@@ -49,16 +50,16 @@ pub fn info(engine: &Engine, flags: &Formatted) -> Result<u8, Failure> {
                 "NCPU": processors, "Arch": std::env::consts::ARCH, "ImagesBytes": usage.images_bytes,
                 "ContainersBytes": usage.containers_bytes,
             })
-        ),
+        )?,
         Format::Table => {
-            println!("Version:     {}", env!("CARGO_PKG_VERSION"));
-            println!("Containers:  {} ({running} running), {}", containers.len(), human::bytes(usage.containers_bytes));
-            println!("Images:      {images}, {}", human::bytes(usage.images_bytes));
-            println!("Root:        {}", config.root.display());
-            println!("Run:         {}", config.run.display());
-            println!("Runtime:     {}", config.oci_program.display());
-            println!("Kernel:      {kernel} ({}, {processors} CPUs)", std::env::consts::ARCH);
-            println!("Cgroups:     {cgroups}");
+            say!("Version:     {}", env!("CARGO_PKG_VERSION"))?;
+            say!("Containers:  {} ({running} running), {}", containers.len(), human::bytes(usage.containers_bytes))?;
+            say!("Images:      {images}, {}", human::bytes(usage.images_bytes))?;
+            say!("Root:        {}", config.root.display())?;
+            say!("Run:         {}", config.run.display())?;
+            say!("Runtime:     {}", config.oci_program.display())?;
+            say!("Kernel:      {kernel} ({}, {processors} CPUs)", std::env::consts::ARCH)?;
+            say!("Cgroups:     {cgroups}")?;
         }
     }
     Ok(0)
