@@ -367,7 +367,9 @@ fn root_output_that_cannot_be_written_is_told_and_never_a_panic() {
         let script = format!("exec \"$0\" \"$@\" {redirection}");
         run(node.inside("sh").args(["-c", &script]).arg(programs::carrack()).args(words))
     };
-    for verb in [&["ps"][..], &["version"], &["images"], &["info"], &["inspect", "ship"], &["logs", "ship"], &["--help"]] {
+    for verb in
+        [&["ps"][..], &["version"], &["images"], &["info"], &["inspect", "ship"], &["logs", "ship"], &["--help"]]
+    {
         to(">/dev/full", verb).fails(1, full);
     }
     to(">/dev/full", &["run", "--rm", &image, "echo", "hello"]).fails(125, full);
@@ -383,5 +385,51 @@ fn root_output_that_cannot_be_written_is_told_and_never_a_panic() {
         assert_eq!((ran.code, ran.stderr.as_str()), (141, ""), "{ran}");
     }
     node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_a_root_is_refused_with_another_run_directory_while_the_first_is_there() {
+    let (node, _registry, image) = with_busybox("other-run");
+    let id = node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    let (first, other) = (node.run_directory().display().to_string(), node.place().join("other-run"));
+    let with_other = |arguments: &[&str]| {
+        let mut command = node.inside(programs::carrack());
+        run(command.arg("--root").arg(node.root()).arg("--run").arg(&other).args(arguments))
+    };
+    with_other(&["ps", "-a"]).fails(1, &first).fails(1, "--run");
+    with_other(&["rm", "ship"]).fails(1, &other.display().to_string());
+    assert_eq!(node.state("ship"), "running");
+    assert!(!other.exists());
+    // What ended there may go on here.
+    node.ok(&["teardown"]);
+    assert!(with_other(&["ps", "-a"]).ok().contains("Exited"));
+    node.run(&["ps"]).fails(1, &other.display().to_string());
+    with_other(&["rm", "ship"]).ok();
+    with_other(&["teardown"]).ok();
+    // A monitor whose records are gone is ended too.
+    let lost = node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    assert_ne!(id, lost);
+    for file in ["carrack.db", "carrack.db-wal", "carrack.db-shm"] {
+        let _ = fs::remove_file(node.root().join(file));
+    }
+    node.ok(&["teardown"]);
+    assert!(!node.run_directory().join("pods").join(&lost).exists());
+    // What it wrote stays, as that of all containers.
+    fs::remove_dir_all(node.root().join("containers").join(&lost)).unwrap();
+    node.finish();
+}
+
+#[test]
+fn root_an_image_that_a_running_container_uses_cannot_be_removed_by_force() {
+    let (node, _registry, image) = with_busybox("image-in-use");
+    node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    node.run(&["rmi", &image]).fails(1, "ship").fails(1, "stop and remove it first");
+    node.run(&["rmi", "-f", &image]).fails(1, "ship").fails(1, "has not exited");
+    node.ok(&["kill", "ship"]);
+    node.wait_for_state("ship", "exited");
+    node.run(&["rmi", &image]).fails(1, "ship").fails(1, "force");
+    node.ok(&["rmi", "-f", &image]);
+    node.ok(&["rm", "ship"]);
     node.finish();
 }

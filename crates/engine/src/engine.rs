@@ -17,6 +17,7 @@ use carrack_words::PodId;
 
 use crate::config::EngineConfig;
 use crate::error::EngineError;
+use crate::pairing::pair;
 use crate::spec::HostFacts;
 use crate::table::{Containers, Pods};
 
@@ -36,7 +37,9 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the engine over its directories, which are made if they are missing. Changes nothing on the host beside that.
+    /// A root that is in use with another run directory is refused.
     pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
+        pair(&config.root, &config.run)?;
         for directory in
             [config.root.join("containers"), config.root.join("pods"), config.run.join("pods"), config.runtime_state()]
         {

@@ -66,6 +66,19 @@ pub enum EngineError {
         /// Short id of the container that has it.
         holder: String,
     },
+    /// The root is used with another run directory, where something may run.
+    #[error(
+        "{} is in use with the run directory {}: give that one (--run {}) instead of {}, or end first what runs there (carrack --root {} --run {} teardown)",
+        root.display(), noted.display(), noted.display(), run.display(), root.display(), noted.display()
+    )]
+    OtherRun {
+        /// The persistent directory.
+        root: PathBuf,
+        /// The run directory that was given.
+        run: PathBuf,
+        /// The one that it is used with.
+        noted: PathBuf,
+    },
     /// There is no such object.
     #[error("no such {what}: {name}")]
     NotFound {
@@ -156,7 +169,7 @@ impl EngineError {
             EngineError::Program { .. } => Kind::Precondition,
             EngineError::NameTaken { .. } => Kind::AlreadyExists,
             EngineError::NotFound { .. } => Kind::NotFound,
-            EngineError::State { .. } => Kind::Precondition,
+            EngineError::State { .. } | EngineError::OtherRun { .. } => Kind::Precondition,
             EngineError::Unsupported { .. } => Kind::Unsupported,
             EngineError::TimedOut { .. } => Kind::Deadline,
             EngineError::Io { source, .. } => io_kind(source),

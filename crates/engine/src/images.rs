@@ -1,14 +1,17 @@
 //! Images, as far as containers use them.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use carrack_image::{Image, Names, Removed};
+use carrack_image::{Image, ImageError, Names, Removed};
 use carrack_words::{ContainerId, Digest, ImageQuery, ImageRefError};
 
 use crate::container::Force;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::record::ContainerRecord;
+use crate::view::Phase;
 
 /// Which names of an image a removal takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +43,42 @@ impl Engine {
         Ok(self.images.find(&parse_query(query)?)?)
     }
 
-    /// Removes an image's name or names, and the image with its last one. Refused while containers need it, unless forced: they keep the layers
-    /// until they are removed.
+    /// Removes an image's name or names, and the image with its last one. Refused while containers need it; if it is forced, while containers that
+    /// have not exited do. Others keep the layers until they are removed.
     pub fn remove_image(&self, query: &str, names: RemoveNames, force: Force) -> Result<Removed, EngineError> {
         let query = parse_query(query)?;
         let containers = self.containers_table().list()?;
+        let (ends, runs) = (Cell::new(0), Cell::new(0));
         let users = |image: &Digest| {
             let of_image = containers.iter().filter(|container| container.image == *image);
-            of_image.map(|container| container.name.clone()).collect()
+            let in_the_way = of_image.filter(|container| match (names, force, self.is_over(container)) {
+                // The kubelet removes images that ended containers still name.
+                (RemoveNames::All, ..) | (RemoveNames::One, Force::Yes, true) => false,
+                (RemoveNames::One, _, is_over) => {
+                    let count = if is_over { &ends } else { &runs };
+                    count.set(count.get() + 1);
+                    true
+                }
+            });
+            in_the_way.map(|container| container.name.clone()).collect()
         };
-        // The kubelet removes images that ended containers still name.
-        let (names, force) = match (names, force) {
+        let (all, force) = match (names, force) {
             (RemoveNames::All, _) => (Names::All, carrack_image::Force::Yes),
             (RemoveNames::One, Force::Yes) => (Names::This, carrack_image::Force::Yes),
             (RemoveNames::One, Force::No) => (Names::This, carrack_image::Force::No),
         };
-        Ok(self.images.remove(&query, names, force, users)?)
+        self.images.remove(&query, all, force, users).map_err(|error| match error {
+            ImageError::InUse { image, users } => {
+                let state = format!("is in use by {}: {}", named(&users), remedy(ends.get(), runs.get()));
+                EngineError::State { what: "image", name: image, state }
+            }
+            error => error.into(),
+        })
+    }
+
+    /// Whether a container has exited or never ran; one that nobody can tell about counts as running.
+    fn is_over(&self, container: &ContainerRecord) -> bool {
+        matches!(self.observe(container), Ok(Phase::Created | Phase::Exited(_)))
     }
 
     /// Keeps the image's layers as long as the container exists.
@@ -85,6 +108,23 @@ impl Engine {
             containers_bytes,
             containers_inodes,
         })
+    }
+}
+
+fn named(users: &str) -> String {
+    match users.contains(',') {
+        true => format!("containers {users}"),
+        false => format!("container {users}"),
+    }
+}
+
+/// What to do about containers of an image that are in the way of its removal.
+fn remedy(ends: usize, runs: usize) -> &'static str {
+    match (ends, runs) {
+        (_, 0) => "remove what uses it first, or force its removal",
+        (0, 1) => "it has not exited; stop and remove it first",
+        (0, _) => "they have not exited; stop and remove them first",
+        (_, _) => "some have not exited; stop and remove them first",
     }
 }
 

@@ -240,7 +240,6 @@ impl Engine {
         }
         sysctls.extend(request.sysctls.clone());
         let cgroup = request.cgroup_parent.as_deref().unwrap_or(&self.config.cgroup_parent);
-        let path = |path: &Path| path.to_string_lossy().into_owned();
         PodConfig {
             version: PodConfig::VERSION,
             id: pod.id.clone(),
@@ -256,16 +255,22 @@ impl Engine {
             sysctls,
             monitor_cgroup: Some(self.config.monitor_cgroup().into()),
             pod_init_cgroup: Some(format!("{}/{}", cgroup.trim_end_matches('/'), pod.id).into()),
-            cleanup: vec![
-                path(&self.config.program),
-                "--root".into(),
-                path(&self.config.root),
-                "--run".into(),
-                path(&self.config.run),
-                "cleanup".into(),
-                pod.id.to_string(),
-            ],
+            cleanup: self.cleanup_command(&pod.id),
         }
+    }
+
+    /// What the pod's monitor executes in the end.
+    fn cleanup_command(&self, pod: &PodId) -> Vec<String> {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        vec![
+            path(&self.config.program),
+            "--root".into(),
+            path(&self.config.root),
+            "--run".into(),
+            path(&self.config.run),
+            "cleanup".into(),
+            pod.to_string(),
+        ]
     }
 
     /// Undoes a pod's effects, whichever are there: processes, monitor, addresses, namespace, mounts, files. The caller holds its lock.
@@ -274,18 +279,53 @@ impl Engine {
         if kept.record.stage == PodStage::Idle && !self.config.pod_dir(&id).exists() {
             return Ok(());
         }
+        let has_network = kept.record.network_namespace.is_some() || kept.record.stage == PodStage::Making;
+        self.release_effects(&id, has_network)?;
+        kept.record.stage = PodStage::Idle;
+        kept.record.network_namespace = None;
+        kept.record.addresses.clear();
+        kept.record.ports.clone_from(&kept.record.request.ports);
+        self.pods_table().update(kept)
+    }
+
+    /// Ends what runs in the run directory for this root and is in no record any more: its database was lost or replaced.
+    pub(crate) fn release_unknown_pods(&self) -> Result<(), EngineError> {
+        let directory = self.config.run.join("pods");
+        let failed = || EngineError::io("list", &directory);
+        for entry in fs::read_dir(&directory).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            let Some(id) = name.to_str().and_then(|name| PodId::new(name).ok()) else { continue };
+            let _lock = self.lock_pod(&id)?;
+            let is_unknown = self.pods_table().get(&id).is_err_and(|error| error.kind() == Kind::NotFound);
+            if is_unknown && self.is_of_this_root(&id) {
+                self.release_effects(&id, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a pod in the run directory was made for this root: another one may share the directory. What is half-made is nobody's.
+    fn is_of_this_root(&self, pod: &PodId) -> bool {
+        let Ok(bytes) = fs::read(self.config.pod_dir(pod).join(POD_CONFIG_FILE)) else { return true };
+        let Ok(config) = serde_json::from_slice::<PodConfig>(&bytes) else { return true };
+        // The program may have been replaced since.
+        config.cleanup.get(1..) == self.cleanup_command(pod).get(1..)
+    }
+
+    /// Undoes all effects that a pod may have, whether or not it has a record.
+    fn release_effects(&self, id: &PodId, has_network: bool) -> Result<(), EngineError> {
         let mut failures: Vec<EngineError> = Vec::new();
-        let vacant = self.end_monitor(&id);
+        let vacant = self.end_monitor(id);
         let mut attempt = |result: Result<(), EngineError>| failures.extend(result.err());
         let vacant = vacant.map_err(|error| attempt(Err(error))).ok();
-        attempt(self.end_orphans(&id));
-        if kept.record.network_namespace.is_some() || kept.record.stage == PodStage::Making {
-            attempt(self.network().and_then(|network| Ok(network.detach(&id)?)));
-            attempt(remove_netns(&namespace_name(&id)).map_err(Into::into));
+        attempt(self.end_orphans(id));
+        if has_network {
+            attempt(self.network().and_then(|network| Ok(network.detach(id)?)));
+            attempt(remove_netns(&namespace_name(id)).map_err(Into::into));
         }
-        let directory = self.config.pod_dir(&id);
+        let directory = self.config.pod_dir(id);
         attempt(unmount_shm(&directory.join("shm")));
-        attempt(remove_tree(&self.config.files_dir(&id)));
+        attempt(remove_tree(&self.config.files_dir(id)));
         // It holds the way to a monitor that would not end.
         if vacant.is_some() {
             attempt(remove_tree(&directory));
@@ -294,11 +334,7 @@ impl Engine {
             let failures = failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ");
             return Err(EngineError::Teardown { what: "pod", name: id.to_string(), failures });
         }
-        kept.record.stage = PodStage::Idle;
-        kept.record.network_namespace = None;
-        kept.record.addresses.clear();
-        kept.record.ports.clone_from(&kept.record.request.ports);
-        self.pods_table().update(kept)
+        Ok(())
     }
 
     /// Kills what runs and ends the monitor. None begins as long as the result lives.

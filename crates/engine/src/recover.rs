@@ -8,6 +8,7 @@ use carrack_words::{ContainerId, Kind, PodId};
 
 use crate::engine::Engine;
 use crate::error::{EngineError, chain};
+use crate::pairing::part;
 use crate::record::{ContainerRecord, PodRecord, PodStage};
 use crate::view::Phase;
 
@@ -139,16 +140,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Stops and releases everything of this engine and removes what it set up on the host. Images, volumes and containers stay.
+    /// Stops and releases everything of this engine and removes what it set up on the host. Images, volumes and containers stay, and
+    /// may be used with another run directory afterwards.
     pub fn teardown(&self) -> Result<(), EngineError> {
         for pod in self.pods_table().list()? {
             self.stop_pod(&pod.id)?;
         }
+        self.release_unknown_pods()?;
         self.network()?.teardown()?;
         for group in [self.config.monitor_cgroup(), self.config.cgroup_parent.clone()] {
             remove_group(&group)?;
         }
-        Ok(())
+        part(&self.config.root)
     }
 }
 

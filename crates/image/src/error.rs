@@ -190,7 +190,7 @@ pub enum ImageError {
         users: String,
     },
     /// By its id, an image of several names is removed only by force.
-    #[error("image {id} has several names: {names}")]
+    #[error("image {id} has several names: {names}: name one of them, or force its removal")]
     SeveralNames {
         /// The image's id.
         id: Digest,

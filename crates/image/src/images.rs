@@ -270,8 +270,8 @@ impl Images {
 
     /// Takes names away from the image that `query` means; with the last one the image goes, and its disk space if nothing else needs it. Blocks.
     ///
-    /// `users` are the containers of an image, by the engine's knowledge: while there are any, the last name stays unless `force` says otherwise. The
-    /// last tag of a repository takes that repository's digest along.
+    /// `users` are the containers that forbid it, by the engine's knowledge of them and of what `force` means to them: while there are any, the last
+    /// name stays. The last tag of a repository takes that repository's digest along.
     pub fn remove(
         &self,
         query: &ImageQuery,
@@ -282,7 +282,7 @@ impl Images {
         let (image, named) = self.look_up(query)?;
         let going = names_to_remove(&image, named.as_ref(), names, force)?;
         let staying = image.repo_tags.len() + image.repo_digests.len() - going.len();
-        if staying == 0 && force == Force::No {
+        if staying == 0 {
             let users = users(&image.id);
             if !users.is_empty() {
                 return Err(ImageError::InUse { image: shown(query), users: users.join(", ") });

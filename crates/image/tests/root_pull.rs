@@ -422,7 +422,7 @@ async fn root_names_come_and_go_and_the_last_takes_the_image_along() {
 
     // By force the name goes, and what the container holds stays.
     store.holds().set("container:web", &got.resources()).unwrap();
-    let removed = images.remove(&query("other:2"), Names::This, Force::Yes, somebody).unwrap();
+    let removed = images.remove(&query("other:2"), Names::This, Force::Yes, nobody).unwrap();
     assert_eq!(removed.deleted, Some(got.id));
     assert_eq!(images.list().unwrap(), []);
     assert_eq!(images.rootfs(&got).unwrap().lowers.len(), 2);
