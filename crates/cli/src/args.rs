@@ -4,14 +4,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Carrack: one engine for containers, images and pods.
 #[derive(Debug, Parser)]
 #[command(
     name = "carrack",
     version,
-    disable_help_subcommand = true,
+    disable_version_flag = true,
     after_help = "\
 Examples:
   carrack run -it --rm alpine sh          a shell in a new container
@@ -29,6 +29,9 @@ pub struct CommandLine {
     /// Directory for what a reboot ends [env CARRACK_RUN; default /run/carrack]
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub run: Option<PathBuf>,
+    /// Show the version
+    #[arg(short, long, action = ArgAction::Version)]
+    pub version: (),
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -87,23 +90,17 @@ pub enum Command {
         /// The pod
         pod: String,
     },
-    /// Stop everything of these directories and remove what the engine set up on the host; images and volumes stay
-    #[command(hide = true)]
+    /// Stop all that runs and remove what the engine set up on the host; images, containers and volumes stay
     Teardown,
-    /// Load an image from an OCI layout directory
-    #[command(hide = true)]
-    Load {
-        /// The layout
-        directory: PathBuf,
-        /// The image's name
-        name: String,
-    },
+    /// Load an image from an OCI layout, a directory
+    Load(Load),
 }
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
 #[command(
     trailing_var_arg = true,
+    disable_help_flag = true,
     after_help = "\
 Examples:
   carrack run --rm alpine echo hello
@@ -150,7 +147,7 @@ pub struct Run {
     #[arg(short, long = "publish", value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
     pub publish: Vec<String>,
     /// Host name in the container
-    #[arg(long)]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// Limit memory, like 512m or 2g
     #[arg(short, long, value_name = "BYTES")]
@@ -182,6 +179,9 @@ pub struct Run {
     /// Platform of the image, like linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
+    /// Show this help
+    #[arg(long, action = ArgAction::HelpLong)]
+    pub help: (),
     /// The image
     pub image: String,
     /// Command and arguments
@@ -387,4 +387,16 @@ pub struct Serve {
     /// The socket [default: carrack.sock in the run directory]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// Flags of `load`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example, with an archive that `docker save` wrote:\n  skopeo copy docker-archive:app.tar oci:layout:app\n  carrack load layout app:1.0"
+)]
+pub struct Load {
+    /// The layout
+    pub directory: PathBuf,
+    /// The name that the image gets
+    pub name: String,
 }

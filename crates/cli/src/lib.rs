@@ -7,6 +7,7 @@
 mod args;
 mod containers;
 mod failure;
+mod grammar;
 mod human;
 mod images;
 mod inspect;
@@ -21,13 +22,14 @@ mod session;
 mod system;
 mod terminal;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use carrack_engine::{Engine, EngineConfig};
-use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::args::{Command, CommandLine};
 use crate::failure::Failure;
@@ -38,8 +40,8 @@ pub type Serve = fn(Arc<Engine>, PathBuf) -> io::Result<()>;
 
 /// Does what the command line says and returns the exit code.
 pub fn main(serve: Serve) -> ExitCode {
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    let command_line = match CommandLine::try_parse_from(&arguments) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command_line = match grammar::parse(&arguments) {
         Ok(command_line) => command_line,
         Err(error) => return refuse(&error, &arguments),
     };
@@ -57,23 +59,29 @@ fn fail(failure: &Failure, passes_code_on: bool) -> ExitCode {
     ExitCode::from(failure.exit_code(passes_code_on))
 }
 
-fn refuse(error: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
-    let mut verbs = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
-    let verb = verbs.find(|argument| !argument.starts_with('-') && !argument.starts_with('/'));
-    if !error.use_stderr() {
-        // Help and version are what was asked for.
-        return match print::text(format_args!("{}", error.render())) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => fail(&failure, false),
-        };
-    }
-    match refusal::explain(error, verb) {
-        Some(said) => remark!("carrack: {said}"),
-        None => drop(error.print()),
-    }
-    match verb {
-        Some("run" | "exec") => ExitCode::from(failure::FAILED),
-        _ => ExitCode::from(1),
+/// Answers a command line that asks for help, or makes no sense.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    match error.kind() {
+        // What was asked for.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            match print::text(format_args!("{}", grammar::help(error, arguments))) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => fail(&failure, false),
+            }
+        }
+        // Nothing was: as docker does, all commands on standard error.
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            remark!("{}", grammar::overview());
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let verb = grammar::verb(arguments);
+            remark!("carrack: {}", refusal::explain(error, verb));
+            match verb {
+                Some("run" | "exec") => ExitCode::from(failure::FAILED),
+                _ => ExitCode::from(1),
+            }
+        }
     }
 }
 
@@ -129,6 +137,6 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
             engine.teardown()?;
             Ok(0)
         }
-        Command::Load { directory, name } => images::load(&engine, &directory, &name),
+        Command::Load(flags) => images::load(&engine, &flags.directory, &flags.name),
     }
 }

@@ -48,16 +48,19 @@ fn plan(flags: &Run) -> Result<(PodRequest, ContainerRequest), Failure> {
     let caller = |name: &str| std::env::var(name).ok();
     let mut env = Vec::new();
     for path in &flags.env_file {
-        let text = std::fs::read_to_string(path).map_err(Failure::io(format!("read {}", path.display())))?;
-        env.extend(parse::env_file(&text, caller));
+        let bytes =
+            std::fs::read(path).map_err(Failure::io(format!("read the file of --env-file {}", path.display())))?;
+        let variables = parse::env_file(&bytes, caller);
+        env.extend(variables.map_err(|error| Failure::usage(format!("--env-file {}, {error}", path.display())))?);
     }
     env.extend(flags.env.iter().filter_map(|text| parse::env(text, caller)));
     let mut ports = Vec::new();
     for text in &flags.publish {
         ports.extend(parse::publish(text)?);
     }
-    let cpu = flags.cpus.as_deref().map(parse::cpus).transpose()?;
+    let cpu = flags.cpus.as_deref().map(parse::cpus).transpose()?.flatten();
     let mounts = flags.volume.iter().map(|text| parse::volume(text, &directory)).collect::<Result<Vec<_>, _>>()?;
+    parse::check_targets(&mounts)?;
     let pod = PodRequest {
         hostname: flags.hostname.clone(),
         network: flags.network.as_deref().map(parse::network).transpose()?.unwrap_or_default(),
@@ -81,7 +84,7 @@ fn plan(flags: &Run) -> Result<(PodRequest, ContainerRequest), Failure> {
         stdin: flags.interactive,
         stdin_once: flags.interactive && !flags.detach,
         resources: ResourceRequest {
-            memory_bytes: flags.memory.as_deref().map(|text| parse::bytes("--memory", text)).transpose()?,
+            memory_bytes: flags.memory.as_deref().map(parse::memory).transpose()?.flatten(),
             cpu_quota_usec: cpu.map(|(quota, _)| quota),
             cpu_period_usec: cpu.map(|(_, period)| period),
             pids: flags.pids_limit.filter(|limit| *limit != 0),

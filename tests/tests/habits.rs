@@ -1,0 +1,86 @@
+//! What people try who know docker: it works as they know it, or is refused by its name.
+
+#![forbid(unsafe_code)]
+
+use carrack_tests::node::with_busybox;
+
+#[test]
+fn root_flags_are_read_as_docker_reads_them() {
+    let (node, _registry, image) = with_busybox("flag-habits");
+    let run = |flags: &[&str], command: &[&str]| {
+        let mut arguments = vec!["run"];
+        arguments.extend(flags);
+        arguments.push(&image);
+        arguments.extend(command);
+        node.ok(&arguments)
+    };
+    assert_eq!(run(&["--rm", "-h", "flagship"], &["hostname"]), "flagship");
+    // The last value counts, and a switch may be turned off again.
+    run(
+        &["--rm", "--rm=false", "--name", "a", "--name", "ship", "-m", "1g", "--memory", "64MB", "--cpus", ".5"],
+        &["true"],
+    );
+    let ship = node.inspect("ship");
+    assert_eq!(ship["HostConfig"]["Memory"], 64 << 20, "{ship}");
+    assert_eq!(ship["HostConfig"]["CpuQuota"], 50_000, "{ship}");
+    node.run(&["inspect", "a"]).fails(1, "no such");
+    node.ok(&["rm", "ship"]);
+    // No limit.
+    run(&["--rm=true", "-m", "0", "--cpus", "0"], &["true"]);
+    for (flag, value, want) in [
+        ("--rm", "maybe", "want true or false"),
+        ("--memory", "64x", "want at least 6m"),
+        ("--memory", "1m", "want at least 6m"),
+        ("--cpus", "two", "want a number"),
+        ("--pids-limit", "several", "want a whole number"),
+    ] {
+        let ran = node.run(&["run", "--rm", &format!("{flag}={value}"), &image, "true"]);
+        ran.fails(125, &format!("invalid {flag} {value:?}")).fails(125, want);
+    }
+    node.finish();
+}
+
+#[test]
+fn root_commands_that_docker_has_are_refused_by_name_and_help_is_there() {
+    let (node, _registry, _image) = with_busybox("command-habits");
+    for verb in ["build", "attach", "cp", "restart", "network", "volume", "compose", "push"] {
+        let said = format!("carrack: `carrack {verb}` is not offered yet");
+        node.run(&[verb, "x"]).fails(1, &said);
+        node.run(&["help", verb]).fails(1, &said);
+    }
+    node.run(&["embark"]).fails(1, "there is no command \"embark\"");
+    node.run(&["ps", "--filter", "status=exited"]).fails(1, "--filter is not offered yet by `carrack ps`");
+    node.run(&["ps", "--no-such"]).fails(1, "`carrack ps` has no flag --no-such");
+    node.run(&["run"]).fails(125, "`carrack run` needs IMAGE");
+    assert!(node.ok(&["help", "run"]).contains("--env-file"));
+    assert_eq!(node.ok(&["help"]), node.ok(&["--help"]));
+    assert!(node.ok(&["-v"]).starts_with("carrack "));
+    // Without anything: all commands, on standard error, and no failure.
+    let bare = node.run(&[]);
+    assert_eq!((bare.code, bare.stdout.as_str()), (0, ""), "{bare}");
+    for verb in ["run", "ps", "teardown", "load"] {
+        assert!(bare.stderr.lines().any(|line| line.trim_start().starts_with(&format!("{verb} "))), "{verb}: {bare}");
+    }
+    node.finish();
+}
+
+#[test]
+fn root_an_environment_file_s_mistakes_have_a_line() {
+    let (node, _registry, image) = with_busybox("env-file");
+    let file = node.place().file("variables", "A=1\n\nB C=2\n");
+    let file = file.to_string_lossy();
+    let ran = node.run(&["run", "--rm", "--env-file", &file, &image, "env"]);
+    ran.fails(125, &format!("{file}, line 3: the name has a blank in it"));
+    let missing = node.place().join("missing").display().to_string();
+    let ran = node.run(&["run", "--rm", "--env-file", &missing, &image, "env"]);
+    ran.fails(125, &format!("{missing}: No such file"));
+    node.finish();
+}
+
+#[test]
+fn root_two_mounts_on_one_place_are_refused() {
+    let (node, _registry, image) = with_busybox("one-place");
+    let ran = node.run(&["run", "--rm", "-v", "/tmp:/hold", "-v", "cargo:/./hold/", &image, "true"]);
+    ran.fails(125, "duplicate mount point").fails(125, "/hold");
+    node.finish();
+}
