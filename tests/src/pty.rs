@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use carrack_sys::rustix::event::{PollFd, PollFlags, poll};
+use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
 use carrack_sys::rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
 use carrack_sys::signal::{self, SignalSet};
@@ -24,6 +26,9 @@ pub struct Terminal {
     /// The program, or what entered the node for it.
     pub child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
+    /// Its end is the end of the reader, which has the master open too.
+    stop: OwnedFd,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -47,15 +52,17 @@ impl Terminal {
             .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let master = File::from(master);
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (mut reader, kept) = (master.try_clone().expect("a handle can be copied"), Arc::clone(&seen));
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // The last writer's end makes reading fail.
-            while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                kept.lock().expect("nobody panics with the lock").extend_from_slice(&buffer[..count]);
-            }
-        });
-        Self { master, child, seen }
+        let (copy, kept) = (master.try_clone().expect("a handle can be copied"), Arc::clone(&seen));
+        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe can be made");
+        let reader = thread::spawn(move || gather(copy, &stopped, &kept));
+        Self { master, child, seen, stop, reader }
+    }
+
+    /// Closes it, as a person who closes its window does.
+    pub fn hang_up(self) -> Child {
+        drop(self.stop);
+        self.reader.join().expect("the reader does not panic");
+        self.child
     }
 
     /// Types.
@@ -105,6 +112,19 @@ impl Terminal {
     /// Waits until lines are edited again.
     pub fn wait_until_cooked(&self) {
         wait_until("the terminal's modes are put back", Duration::from_secs(10), || self.is_cooked());
+    }
+}
+
+fn gather(mut master: File, stopped: &OwnedFd, kept: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut sources = [PollFd::new(&master, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        if poll(&mut sources, None).is_err() || !sources[1].revents().is_empty() {
+            return;
+        }
+        // The last writer's end makes reading fail.
+        let Ok(count @ 1..) = master.read(&mut buffer) else { return };
+        kept.lock().expect("nobody panics with the lock").extend_from_slice(&buffer[..count]);
     }
 }
 

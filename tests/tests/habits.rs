@@ -43,7 +43,7 @@ fn root_flags_are_read_as_docker_reads_them() {
 #[test]
 fn root_commands_that_docker_has_are_refused_by_name_and_help_is_there() {
     let (node, _registry, _image) = with_busybox("command-habits");
-    for verb in ["build", "attach", "cp", "restart", "network", "volume", "compose", "push"] {
+    for verb in ["build", "cp", "restart", "network", "volume", "compose", "push"] {
         let said = format!("carrack: `carrack {verb}` is not offered yet");
         node.run(&[verb, "x"]).fails(1, &said);
         node.run(&["help", verb]).fails(1, &said);

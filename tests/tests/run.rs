@@ -379,7 +379,7 @@ fn root_output_that_cannot_be_written_is_told_and_never_a_panic() {
     // The reader of this pipe is gone before a word is written.
     for verb in [&["ps"][..], &["version"], &["logs", "ship"]] {
         let script = "mkfifo \"$FIFO\"; exec 3<>\"$FIFO\"; exec 4>\"$FIFO\"; exec 3<&-; exec \"$0\" \"$@\" >&4";
-        let fifo = node.place().join(&format!("fifo-{}", verb[0]));
+        let fifo = node.place().join(format!("fifo-{}", verb[0]));
         let mut command = node.inside("sh");
         command.env("FIFO", fifo).args(["-c", script]).arg(programs::carrack());
         command.arg("--root").arg(node.root()).arg("--run").arg(node.run_directory()).args(verb);

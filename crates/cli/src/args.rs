@@ -63,7 +63,9 @@ pub enum Command {
     /// Send a signal to containers
     Kill(Kill),
     /// Start stopped containers
-    Start(Names),
+    Start(Start),
+    /// Connect this terminal with a running container
+    Attach(Attach),
     /// Remove containers
     Rm(Rm),
     /// Wait until containers exit and print their exit codes
@@ -279,6 +281,32 @@ pub struct Stop {
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
+}
+
+/// Flags of `start`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  carrack start web\n  carrack start -ai shell")]
+pub struct Start {
+    /// Show the output and forward signals, until the container exits
+    #[arg(short, long)]
+    pub attach: bool,
+    /// Also pass standard input on
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+/// Flags of `attach`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  carrack attach shell          ctrl-p ctrl-q leaves it running")]
+pub struct Attach {
+    /// Do not pass standard input on
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Name or id
+    pub container: String,
 }
 
 /// Flags of `kill`.

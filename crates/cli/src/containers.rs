@@ -1,7 +1,9 @@
 //! The verbs on containers but `run`.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use carrack_engine::request::{ContainerFilter, ExecRequest};
@@ -12,13 +14,17 @@ use carrack_words::{ContainerId, Timestamp};
 use serde_json::json;
 
 use crate::args::{Exec, Format, Kill, Logs, Names, Ps, Rm, Stop};
-use crate::failure::{Failure, chain};
+use crate::failure::{Failure, chain, signalled};
 use crate::log::{self, LogError, Show};
 use crate::print::{remark, say};
+use crate::session::ExecEnded;
 use crate::{human, parse, print, session};
 
+/// More containers than this are not worked on at the same time.
+const AT_ONCE: usize = 32;
+
 /// Does something to each named container; goes on after a failure, which is told when it happens.
-fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineError>) -> Result<u8, Failure> {
+pub(crate) fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineError>) -> Result<u8, Failure> {
     let mut has_failed = false;
     for name in names {
         match act(name) {
@@ -27,6 +33,23 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String, EngineErro
                 remark!("carrack: {}", chain(&error));
                 has_failed = true;
             }
+        }
+    }
+    if has_failed { Err(Failure::Several) } else { Ok(0) }
+}
+
+/// As [`each`], with several at once; told in the order of the names.
+fn each_at_once(names: &[String], act: impl Fn(&str) -> Result<String, EngineError> + Sync) -> Result<u8, Failure> {
+    let mut has_failed = false;
+    for names in names.chunks(AT_ONCE) {
+        let done: Vec<Result<String, EngineError>> = thread::scope(|scope| {
+            let started: Vec<_> = names.iter().map(|name| scope.spawn(|| act(name))).collect();
+            started.into_iter().map(|thread| thread.join().expect("the engine does not panic")).collect()
+        });
+        let mut done = done.into_iter();
+        match each(names, |_| done.next().expect("there is an answer for each name")) {
+            Err(Failure::Several) => has_failed = true,
+            other => _ = other?,
         }
     }
     if has_failed { Err(Failure::Several) } else { Ok(0) }
@@ -129,7 +152,7 @@ pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
         return Ok(0);
     }
     let (end, ended) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Failure::io("make a pipe")(errno.into()))?;
-    std::thread::spawn({
+    thread::spawn({
         let engine = Arc::clone(engine);
         move || {
             // Whatever the answer: there will be no more output.
@@ -160,7 +183,16 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
         let signals = session::queue_signals().map_err(failed())?;
         let mut running = engine.exec(&id, request, ExecStdio::Terminal).map_err(Failure::start)?;
         let console = running.take_console().ok_or_else(|| Failure::usage("the monitor gave no terminal"))?;
-        return session::run_exec_terminal(running, console, signals, flags.interactive);
+        let exec_id = running.id().clone();
+        return match session::run_exec_terminal(running, console, signals, flags.interactive)? {
+            ExecEnded::Exited(exit) => Ok(exit.code() as u8),
+            ExecEnded::Signalled(signal) => Ok(signalled(signal as u8)),
+            ExecEnded::Detached(console) => {
+                engine.detach_exec(&id, &exec_id, Some(console.as_fd()))?;
+                remark!("\ndetached: the command runs on in container {} ({})", flags.container, id.short());
+                Ok(0)
+            }
+        };
     }
     let pipes = session::pipes().map_err(failed())?;
     let running = engine.exec(&id, request, ExecStdio::Files(pipes.theirs)).map_err(Failure::start)?;
@@ -171,7 +203,7 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
 /// `carrack stop`.
 pub fn stop(engine: &Engine, flags: &Stop) -> Result<u8, Failure> {
     let timeout = flags.time.map(Duration::from_secs);
-    each(&flags.containers, |name| {
+    each_at_once(&flags.containers, |name| {
         engine.stop_container(&engine.find_container(name)?, timeout)?;
         Ok(name.to_owned())
     })
@@ -180,16 +212,8 @@ pub fn stop(engine: &Engine, flags: &Stop) -> Result<u8, Failure> {
 /// `carrack kill`.
 pub fn kill(engine: &Engine, flags: &Kill) -> Result<u8, Failure> {
     let signal = parse::signal(&flags.signal)?;
-    each(&flags.containers, |name| {
+    each_at_once(&flags.containers, |name| {
         engine.signal_container(&engine.find_container(name)?, signal)?;
-        Ok(name.to_owned())
-    })
-}
-
-/// `carrack start`.
-pub fn start(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
-    each(&flags.containers, |name| {
-        engine.start_container(&engine.find_container(name)?)?;
         Ok(name.to_owned())
     })
 }
@@ -197,7 +221,7 @@ pub fn start(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
 /// `carrack rm`.
 pub fn rm(engine: &Engine, flags: &Rm) -> Result<u8, Failure> {
     let force = if flags.force { Force::Yes } else { Force::No };
-    each(&flags.containers, |name| {
+    each_at_once(&flags.containers, |name| {
         let id = engine.find_container(name)?;
         engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes })?;
         Ok(name.to_owned())

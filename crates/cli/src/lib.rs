@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attach;
 mod containers;
 mod failure;
 mod grammar;
@@ -45,7 +46,11 @@ pub fn main(serve: Serve) -> ExitCode {
         Ok(command_line) => command_line,
         Err(error) => return refuse(&error, &arguments),
     };
-    let passes_code_on = matches!(command_line.command, Command::Run(_) | Command::Exec(_));
+    let passes_code_on = match &command_line.command {
+        Command::Run(_) | Command::Exec(_) | Command::Attach(_) => true,
+        Command::Start(flags) => flags.attach || flags.interactive,
+        _ => false,
+    };
     match dispatch(command_line, serve) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => fail(&failure, passes_code_on),
@@ -117,7 +122,8 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
         Command::Exec(flags) => containers::exec(&engine, flags),
         Command::Stop(flags) => containers::stop(&engine, &flags),
         Command::Kill(flags) => containers::kill(&engine, &flags),
-        Command::Start(flags) => containers::start(&engine, &flags),
+        Command::Start(flags) => attach::start(&engine, &flags),
+        Command::Attach(flags) => attach::attach(&engine, &flags),
         Command::Rm(flags) => containers::rm(&engine, &flags),
         Command::Wait(flags) => containers::wait(&engine, &flags),
         Command::Inspect(flags) => inspect::inspect(&engine, &flags),

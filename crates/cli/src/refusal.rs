@@ -6,7 +6,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Commands of docker that this program has not got, and what to do instead.
 const COMMANDS: &[(&str, &str)] = &[
-    ("attach", "`carrack logs -f` shows a container's output"),
     ("build", "build with another tool, push the image to a registry and `carrack pull` it, or `carrack load` it"),
     ("builder", ""),
     ("buildx", ""),
@@ -165,7 +164,8 @@ const OTHERS: &[(&str, &[&str])] = &[
     ("ps", &["-f", "--filter", "-n", "--last", "-l", "--latest", "-s", "--size"]),
     ("logs", &["--details", "--since", "--until"]),
     ("stop", &["-s", "--signal"]),
-    ("start", &["-a", "--attach", "-i", "--interactive", "--checkpoint", "--checkpoint-dir", "--detach-keys"]),
+    ("start", &["--checkpoint", "--checkpoint-dir", "--detach-keys"]),
+    ("attach", &["--detach-keys", "--sig-proxy"]),
     ("rm", &["-l", "--link"]),
     ("inspect", &["-f", "-s", "--size", "--type"]),
     ("pull", &["-a", "--all-tags", "--disable-content-trust"]),

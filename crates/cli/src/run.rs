@@ -11,9 +11,10 @@ use carrack_engine::{AttachRequest, Engine, RestartPolicy};
 use carrack_words::{ContainerId, Digest};
 
 use crate::args::Run;
+use crate::attach::Foreground;
 use crate::failure::Failure;
 use crate::print::say;
-use crate::{parse, pull, session};
+use crate::{attach, parse, pull, session};
 
 /// Runs a container as the flags say and returns the exit code.
 pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
@@ -26,7 +27,12 @@ pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
     let id = engine.create_single(pod, container)?;
     match signals {
         None => detached(engine, &id),
-        Some(signals) => foreground(engine, &id, &flags, signals),
+        Some(signals) => {
+            let attach = AttachRequest { stdin: flags.interactive, stdout: true, stderr: true, lossless: true };
+            let streams = started(engine, &id, engine.start_attached(&id, attach))?;
+            let foreground = Foreground { terminal: flags.tty, stdin: flags.interactive, removes: flags.rm };
+            attach::stay(engine, &id, streams, signals, foreground)
+        }
     }
 }
 
@@ -123,31 +129,4 @@ fn started<T>(engine: &Engine, id: &ContainerId, result: Result<T, carrack_engin
         }
         Failure::start(error)
     })
-}
-
-fn foreground(
-    engine: &Arc<Engine>,
-    id: &ContainerId,
-    flags: &Run,
-    signals: carrack_sys::signal_queue::SignalQueue,
-) -> Result<u8, Failure> {
-    let attach = AttachRequest { stdin: flags.interactive, stdout: true, stderr: true, lossless: true };
-    let streams = started(engine, id, engine.start_attached(id, attach))?;
-    let ended =
-        session::run(engine, id, streams, signals, flags.tty, flags.interactive).map_err(Failure::io("attach"))?;
-    match ended {
-        session::Ended::Exited(record) => {
-            if flags.rm {
-                engine.wait_removed(id)?;
-            }
-            Ok(record.exit.code() as u8)
-        }
-        session::Ended::Detached => Ok(0),
-        session::Ended::OutputFailed(error) => {
-            // As in a shell's pipeline: who cannot write any more ends.
-            engine.stop_container(id, Some(std::time::Duration::ZERO))?;
-            Err(Failure::output(error))
-        }
-        session::Ended::Lost(error) => Err(Failure::Engine(error.into())),
-    }
 }

@@ -16,6 +16,14 @@ use carrack_words::{ContainerId, Exit};
 use crate::failure::Failure;
 use crate::terminal::{self, DetachKeys, RawMode, Typed};
 
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGTERM: i32 = 15;
+const EIO: i32 = carrack_sys::rustix::io::Errno::IO.raw_os_error();
+/// Who asks so often for the end wants to leave, whatever the container makes of it.
+const REQUESTS_TO_LEAVE: u32 = 3;
+
 /// Signals handed on to a container in the foreground. The others mean this program (PIPE), or cannot be caught.
 const FORWARDED: &[i32] = &[1, 2, 3, 10, 12, 15, 18, 28];
 const SIGWINCH: i32 = 28;
@@ -28,6 +36,10 @@ pub enum Ended {
     Exited(ExitRecord),
     /// The detach keys were typed.
     Detached,
+    /// The terminal is gone, which the container has not been told.
+    HungUp,
+    /// This signal, or one like it, came so often that the caller wants to leave a container that goes on.
+    GivenUp(i32),
     /// Our output cannot be written: whoever read it went away, or the disk is full.
     OutputFailed(io::Error),
     /// The monitor went away.
@@ -52,6 +64,7 @@ pub fn run(
         true => Some(RawMode::enter()?),
         false => None,
     };
+    let has_terminal = terminal || terminal::is_terminal(io::stdout());
     let (ended, wait) = mpsc::channel();
     let writer = Arc::new(std::sync::Mutex::new(writer));
     if terminal {
@@ -66,18 +79,29 @@ pub fn run(
         });
     }
     {
-        let (writer, engine, id) = (Arc::clone(&writer), Arc::clone(engine), id.clone());
+        let (writer, engine, id, ended) = (Arc::clone(&writer), Arc::clone(engine), id.clone(), ended.clone());
+        let mut requests = 0;
         thread::spawn(move || {
             forward_signals(&signals, |signal| match signal {
                 SIGWINCH if terminal => send_size(&writer),
                 SIGWINCH => {}
-                // A container that is just ending cannot take it; there is nobody to tell.
-                other => drop(engine.signal_container(&id, other as u8)),
+                SIGHUP if terminal => drop(ended.send(Ended::HungUp)),
+                other => {
+                    requests += u32::from(matches!(other, SIGINT | SIGTERM));
+                    if requests == REQUESTS_TO_LEAVE {
+                        let _ = ended.send(Ended::GivenUp(other));
+                    }
+                    // A container that is just ending cannot take it; there is nobody to tell.
+                    let _ = engine.signal_container(&id, other as u8);
+                }
             })
         });
     }
     thread::spawn(move || {
-        let _ = ended.send(pump_output(&mut reader));
+        let _ = ended.send(match pump_output(&mut reader) {
+            Ended::OutputFailed(error) if has_terminal && error.raw_os_error() == Some(EIO) => Ended::HungUp,
+            other => other,
+        });
     });
     let outcome = wait.recv().unwrap_or(Ended::Lost(ClientError::Ended));
     drop(raw);
@@ -218,13 +242,24 @@ fn copy_until_end(from: OwnedFd, ended: &OwnedFd, out: &mut impl Write) -> io::R
     Ok(())
 }
 
-/// Runs an exec with a terminal to its end, or until the detach keys or a signal end this; the exit code.
+/// How an exec with a terminal ended.
+#[derive(Debug)]
+pub enum ExecEnded {
+    /// The program ended.
+    Exited(Exit),
+    /// The detach keys were typed; the program is to go on, with this controlling side of its terminal.
+    Detached(OwnedFd),
+    /// A signal ended this.
+    Signalled(i32),
+}
+
+/// Runs an exec with a terminal to its end, or until the detach keys or a signal end this.
 pub fn run_exec_terminal(
     session: ExecSession,
     console: OwnedFd,
     signals: SignalQueue,
     stdin: bool,
-) -> Result<u8, Failure> {
+) -> Result<ExecEnded, Failure> {
     use carrack_sys::rustix::termios::{Winsize, tcsetwinsize};
     let raw = match stdin && terminal::is_terminal(io::stdin()) {
         true => Some(RawMode::enter().map_err(Failure::io("use the terminal"))?),
@@ -248,7 +283,7 @@ pub fn run_exec_terminal(
             forward_signals(&signals, |signal| match signal {
                 SIGWINCH => resize(),
                 // What would end this program ends it, and with it the command.
-                1 | 2 | 3 | 15 => drop(done.send(Outcome::Signalled(signal))),
+                SIGHUP | SIGINT | SIGQUIT | SIGTERM => drop(done.send(Outcome::Signalled(signal))),
                 _ => {}
             })
         }
@@ -273,13 +308,12 @@ pub fn run_exec_terminal(
     let outcome = wait.recv().unwrap_or(Outcome::Exited(Err(ClientError::Ended)));
     drop(raw);
     match outcome {
-        Outcome::Exited(exit) => Ok(exit.map_err(EngineError::from)?.code() as u8),
-        Outcome::Detached => Ok(0),
-        Outcome::Signalled(signal) => Ok(128 + signal as u8),
+        Outcome::Exited(exit) => Ok(ExecEnded::Exited(exit.map_err(EngineError::from)?)),
+        Outcome::Detached => console.try_clone().map(ExecEnded::Detached).map_err(Failure::io("use the terminal")),
+        Outcome::Signalled(signal) => Ok(ExecEnded::Signalled(signal)),
     }
 }
 
-/// How an exec with a terminal ended.
 enum Outcome {
     Exited(Result<Exit, ClientError>),
     Detached,

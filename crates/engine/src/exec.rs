@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use carrack_monitor::client::ClientError;
-use carrack_monitor_proto::{ExecRequest as MonitorExec, Request};
+use carrack_monitor_proto::{ExecRequest as MonitorExec, Request, Response};
 use carrack_oci_config::{LinuxCapabilities, Process, Spec, User};
 use carrack_rooted::Root;
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,6 +60,22 @@ impl Engine {
                 Err(EngineError::Program { container: id.short().to_owned(), kind, message })
             }
             other => Ok(other?),
+        }
+    }
+
+    /// Lets a program go on that [`Engine::exec`] runs, though its session ends. Its terminal's controlling side goes to the monitor, which throws
+    /// away what comes from it.
+    pub fn detach_exec(
+        &self,
+        id: &ContainerId,
+        exec: &ExecId,
+        console: Option<BorrowedFd<'_>>,
+    ) -> Result<(), EngineError> {
+        let record = self.containers_table().get(id)?.record;
+        let request = Request::ExecDetach { exec_id: exec.clone() };
+        match self.link(&record.pod)?.call_with_handles(&request, console.as_slice())? {
+            Response::Done => Ok(()),
+            other => Err(ClientError::other_answer(&other).into()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carrack_monitor::client::{Client, ClientError};
 use carrack_monitor_proto::{Request, Response};
-use carrack_words::{Exit, ProcessId};
+use carrack_words::{ExecId, Exit, ProcessId};
 
 /// A monitor that does not answer a plain request for so long is taken for hung.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,10 +34,12 @@ pub(crate) fn is_absent(error: &ClientError) -> bool {
     }
 }
 
-/// A program running in a container by [`crate::Engine::exec`]. It is killed when this is dropped before its end.
+/// A program running in a container by [`crate::Engine::exec`]. It is killed when this is dropped before its end, unless
+/// [`crate::Engine::detach_exec`] was called.
 #[derive(Debug)]
 pub struct ExecSession {
     client: Client,
+    exec_id: ExecId,
     process: ProcessId,
     console: Option<OwnedFd>,
 }
@@ -47,12 +49,17 @@ impl ExecSession {
     pub(crate) fn begin(mut client: Client, request: &Request, stdio: &[OwnedFd]) -> Result<Self, ClientError> {
         let handles: Vec<BorrowedFd<'_>> = stdio.iter().map(AsFd::as_fd).collect();
         match client.call_with_handles(request, &handles)? {
-            Response::ExecStarted { process, .. } => {
+            Response::ExecStarted { process, exec_id } => {
                 let console = client.take_handles().pop();
-                Ok(Self { client, process, console })
+                Ok(Self { client, exec_id, process, console })
             }
             other => Err(ClientError::other_answer(&other)),
         }
+    }
+
+    /// Its name, for [`crate::Engine::detach_exec`].
+    pub fn id(&self) -> &ExecId {
+        &self.exec_id
     }
 
     /// The program.

@@ -64,6 +64,13 @@ pub enum Request {
         /// What is sent.
         signal: Signal,
     },
+    /// Lets an exec go on without the client that began it: it does not end with that client's connection any more. The controlling side
+    /// of its terminal comes with the request, if it has one; what it writes there is thrown away from now on. Answered by
+    /// [`Response::Done`], also if it has ended.
+    ExecDetach {
+        /// The exec.
+        exec_id: ExecId,
+    },
     /// Joins a container's streams; answered by [`Response::Attached`], after which the connection carries stream frames.
     Attach(Attach),
     /// Sets the size of a container's terminal; answered by [`Response::Done`].

@@ -41,6 +41,8 @@ pub struct Exec {
     pub pid: i32,
     /// A handle on it.
     pub pidfd: OwnedFd,
+    /// The controlling side of its terminal, once its client has left it alone: without one it would get SIGHUP.
+    pub console: Option<OwnedFd>,
 }
 
 impl Container {

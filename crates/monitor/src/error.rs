@@ -156,6 +156,12 @@ pub enum RequestError {
         /// Why.
         source: StreamsError,
     },
+    /// The terminal of an exec cannot be taken over.
+    #[error("take the terminal over")]
+    Console {
+        /// Why.
+        source: io::Error,
+    },
     /// The request did not bring the handles it needs.
     #[error("the request brings {got} handles, it needs {want}")]
     Handles {
@@ -213,6 +219,7 @@ impl RequestError {
             RequestError::Log { source } => source.kind(),
             RequestError::Launch { source } => source.kind(),
             RequestError::Streams { .. }
+            | RequestError::Console { .. }
             | RequestError::Resize { .. }
             | RequestError::SignalExec { .. }
             | RequestError::Own { .. } => Kind::Internal,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use carrack_monitor_proto::PodConfig;
 use carrack_sys::heap;
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
-use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::io::{Errno, read};
 use carrack_sys::rustix::net::{SocketFlags, accept_with};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::Timestamp;
@@ -43,6 +43,8 @@ enum Source {
     Connection(ConnectionKey),
     Output(ContainerKey, usize),
     Input(ContainerKey),
+    /// The terminal of the exec with this pid.
+    Console(i32),
 }
 
 /// What the loop works on.
@@ -152,6 +154,12 @@ impl Pod {
         for container in &self.containers {
             self.watch(container, &mut sources, &mut polled);
         }
+        for exec in &self.execs {
+            if let Some(console) = &exec.console {
+                sources.push(Source::Console(exec.pid));
+                polled.push(PollFd::new(console, PollFlags::IN));
+            }
+        }
         let timeout = self.timeout().map(timespec);
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
@@ -222,6 +230,10 @@ impl Pod {
                 }
                 return Ok(());
             }
+            Source::Console(pid) => {
+                self.read_console(pid);
+                return Ok(());
+            }
             Source::Input(key) => {
                 if let Some(at) = self.position(key) {
                     self.containers[at].streams.input.flush();
@@ -230,6 +242,17 @@ impl Pod {
         }
         self.has_worked = true;
         Ok(())
+    }
+
+    /// Throws away what an exec writes to a terminal that nobody looks at any more, so that it does not wait for a reader.
+    fn read_console(&mut self, pid: i32) {
+        let Some(exec) = self.execs.iter_mut().find(|exec| exec.pid == pid) else { return };
+        let Some(console) = &exec.console else { return };
+        match read(console, &mut self.buffer[..]) {
+            Ok(1..) | Err(Errno::AGAIN | Errno::INTR) => {}
+            // Nobody has the other side open.
+            Ok(0) | Err(_) => exec.console = None,
+        }
     }
 
     fn accept(&mut self) {

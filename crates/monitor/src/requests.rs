@@ -7,6 +7,7 @@ use carrack_monitor_proto::{
     Attach, ContainerPhase, Create, ExecRequest, PROTOCOL_VERSION, PodState, Request, Response, Signal, Size, Stream,
     StreamFrame,
 };
+use carrack_sys::rustix::io::ioctl_fionbio;
 use carrack_words::{ContainerId, ExecId, ProcessId};
 
 use crate::connection::{Connection, Role};
@@ -136,6 +137,7 @@ impl Pod {
                 self.signal_exec(&exec_id, signal)?;
                 Ok(Reply::Now(Response::Done))
             }
+            Request::ExecDetach { exec_id } => self.detach_exec(&exec_id, handles),
             Request::Attach(attach) => self.attach(attach),
             Request::Resize { id, rows, columns } => self.resize(&id, Size { rows, columns }),
             Request::ReopenLog { id } => self.reopen_log(&id),
@@ -313,7 +315,7 @@ impl Pod {
         }
         let stdio = if process.terminal { null_handles()? } else { exec_handles(handles)? };
         let staged = self.launcher.exec(&id, process, &stdio).map_err(|source| RequestError::Launch { source })?;
-        self.execs.push(Exec { id: exec_id.clone(), pid: staged.process.pid, pidfd: staged.pidfd });
+        self.execs.push(Exec { id: exec_id.clone(), pid: staged.process.pid, pidfd: staged.pidfd, console: None });
         let response = Response::ExecStarted { exec_id: exec_id.clone(), process: staged.process };
         Ok(Reply::Become(response, staged.console, Role::Executing { exec_id, kill_on_disconnect }))
     }
@@ -327,6 +329,23 @@ impl Pod {
             Err(source) => Err(RequestError::SignalExec { id: exec_id.clone(), source }),
             Ok(()) => Ok(()),
         }
+    }
+
+    fn detach_exec(&mut self, exec_id: &ExecId, mut handles: Vec<OwnedFd>) -> Result<Reply, RequestError> {
+        for connection in self.connections.values_mut() {
+            if let Role::Executing { exec_id: running, kill_on_disconnect } = &mut connection.role
+                && running == exec_id
+            {
+                *kill_on_disconnect = false;
+            }
+        }
+        if let Some(exec) = self.execs.iter_mut().find(|exec| exec.id == *exec_id)
+            && let Some(console) = handles.pop()
+        {
+            ioctl_fionbio(&console, true).map_err(|errno| RequestError::Console { source: errno.into() })?;
+            exec.console = Some(console);
+        }
+        Ok(Reply::Now(Response::Done))
     }
 
     fn attach(&mut self, attach: Attach) -> Result<Reply, RequestError> {
