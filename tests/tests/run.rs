@@ -32,6 +32,19 @@ fn root_exit_codes_tell_what_could_not_be_run() {
     node.run(&["run", "--rm", &image, "no-such-program"]).fails(127, "no-such-program");
     node.run(&["run", "--rm", &image, "/etc/not-a-program"]).fails(126, "/etc/not-a-program");
     node.run(&["run", "--rm", &image, "/etc"]).fails(126, "/etc");
+    // What is recorded agrees with what `run` ended with.
+    for (command, code) in [(&["no-such-program"][..], 127), (&["/etc/not-a-program"], 126), (&["true"], 125)] {
+        let mut arguments =
+            vec!["run", "--name", "ship", "-w", if code == 125 { "/etc/not-a-program" } else { "/" }, &image];
+        arguments.extend(command);
+        assert_eq!(node.run(&arguments).code, code);
+        assert_eq!(node.ok(&["wait", "ship"]), code.to_string());
+        assert_eq!(node.inspect("ship")["State"]["ExitCode"], code);
+        assert!(node.ok(&["ps", "-a"]).contains(&format!("Exited ({code})")));
+        node.run(&["start", "ship"]).fails(1, "");
+        node.run(&["start", "-a", "ship"]).fails(code, "");
+        node.ok(&["rm", "ship"]);
+    }
     node.run(&["run", "--rm", "--no-such-flag", &image]).fails(125, "--no-such-flag");
     node.run(&["run", "--rm", "--memory", "lots", &image]).fails(125, "lots");
     node.run(&["run", "--rm", "--cpus", "-1", &image]).fails(125, "-1");

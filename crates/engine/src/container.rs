@@ -72,8 +72,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a container is looked at again that nobody tells of.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SIGTERM: u8 = 15;
-/// The exit code shown for a container that could not be started.
+/// The exit code shown for a container of a pod sandbox that could not be started, whatever the reason: callers of CRI know it.
 const START_FAILED: i32 = 128;
+/// The exit codes shown for other containers that could not be started, as shells and docker's `run` have them.
+const NO_PROGRAM: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+const ENGINE_FAILED: i32 = 125;
 /// The exit code shown where nobody saw the end.
 const UNSEEN: i32 = 255;
 /// More volumes than any image needs.
@@ -381,7 +385,13 @@ impl Engine {
         } else if let Ok(mut link) = self.link(&pod.record.id) {
             link.call(&Request::Remove { id: kept.record.id.clone() })?;
         }
-        kept.record.start_error = Some(StartFailure { at: Timestamp::now(), message: chain(error) });
+        let code = match (kept.record.sandboxed, error.program_failure()) {
+            (true, _) => START_FAILED,
+            (false, Some(Kind::NotFound)) => NO_PROGRAM,
+            (false, Some(_)) => NOT_EXECUTABLE,
+            (false, None) => ENGINE_FAILED,
+        };
+        kept.record.start_error = Some(StartFailure { at: Timestamp::now(), message: chain(error), code });
         self.containers_table().update(kept)
     }
 
@@ -700,7 +710,7 @@ impl Engine {
             }
             let request = Request::Wait { id: id.clone() };
             match self.link(&record.pod).and_then(|mut link| call_patiently(&mut link, &request)) {
-                Ok(Response::Exited(exit)) if !exit.will_restart => return Ok(ended(&exit)),
+                Ok(Response::Exited(exit)) if !exit.will_restart => return Ok(ended(&exit, record.sandboxed)),
                 Ok(Response::Exited(_)) => {}
                 Ok(other) => return Err(ClientError::other_answer(&other).into()),
                 // Not started yet, or just ended; no message tells when that changes.
@@ -802,21 +812,21 @@ impl Engine {
 
     fn observe_in(&self, record: &ContainerRecord, told: &Told) -> (Phase, u32) {
         if let Some(failure) = &record.start_error {
-            return (Phase::Exited(unseen(START_FAILED, failure.at, Some(failure.message.clone()))), 0);
+            return (Phase::Exited(unseen(failure.code, failure.at, Some(failure.message.clone()))), 0);
         }
         let Some(boot) = &record.started_in_boot else { return (Phase::Created, 0) };
         match told {
             Told::Silent => return (Phase::Unknown, 0),
             Told::State(state) => {
                 if let Some(container) = state.containers.iter().find(|container| container.id == record.id) {
-                    return (phase_of(container), container.restart_count);
+                    return (phase_of(container, record.sandboxed), container.restart_count);
                 }
             }
             Told::NoMonitor => {}
         }
         // A record that announces a restart is an earlier run's.
         if let Some(exit) = self.exit_record(&record.id).filter(|exit| !exit.will_restart) {
-            return (Phase::Exited(ended(&exit)), exit.restart_count);
+            return (Phase::Exited(ended(&exit, record.sandboxed)), exit.restart_count);
         }
         if *boot != self.boot_id {
             let message = "the node was rebooted while it ran".to_owned();
@@ -895,19 +905,20 @@ fn call(link: &mut Client, id: &ContainerId, request: &Request) -> Result<Respon
     }
 }
 
-fn phase_of(container: &ContainerState) -> Phase {
+fn phase_of(container: &ContainerState, sandboxed: bool) -> Phase {
     match &container.phase {
         ContainerPhase::Created { .. } => Phase::Created,
         ContainerPhase::Running { process, since } => Phase::Running { process: *process, started_at: *since },
-        ContainerPhase::BackOff { last, .. } => Phase::Restarting { last: ended(last) },
-        ContainerPhase::Exited { last } => Phase::Exited(ended(last)),
+        ContainerPhase::BackOff { last, .. } => Phase::Restarting { last: ended(last, sandboxed) },
+        ContainerPhase::Exited { last } => Phase::Exited(ended(last, sandboxed)),
     }
 }
 
-fn ended(exit: &ExitRecord) -> Ended {
+fn ended(exit: &ExitRecord, sandboxed: bool) -> Ended {
+    let has_not_started = exit.started_at.is_none() && exit.error.is_some();
     Ended {
         exit: Some(exit.exit),
-        code: if exit.started_at.is_none() && exit.error.is_some() { START_FAILED } else { exit.exit.code() },
+        code: if sandboxed && has_not_started { START_FAILED } else { exit.exit.code() },
         oom_killed: exit.oom_killed,
         started_at: exit.started_at,
         finished_at: exit.finished_at,

@@ -99,6 +99,8 @@ pub(crate) struct ContainerRecord {
 pub(crate) struct StartFailure {
     pub at: Timestamp,
     pub message: String,
+    /// The exit code to show.
+    pub code: i32,
 }
 
 impl ContainerRecord {

@@ -64,7 +64,8 @@ pub enum Phase {
 pub struct Ended {
     /// Code or signal; absent when nobody was there to see it (reboot, killed monitor) or it never started.
     pub exit: Option<Exit>,
-    /// The number to show: `exit`'s code, 255 when nobody saw it, 128 when it could not be started.
+    /// The number to show: `exit`'s code, 255 when nobody saw it. When it could not be started: 128 in a pod sandbox, else 127 for a program
+    /// that is not there, 126 for one that cannot be executed, 125 for everything else.
     pub code: i32,
     /// The kernel killed one of its processes for want of memory.
     pub oom_killed: bool,

@@ -86,12 +86,12 @@ pub struct Failure {
 
 impl Failure {
     /// The exit that container tools report for a start that failed: 127 for a program that is not there, 126 for one that cannot be
-    /// executed, 128 for everything else.
+    /// executed, 125 for everything else.
     pub fn new(kind: Kind, message: String) -> Self {
         let code = match kind {
             Kind::NotFound => 127,
             Kind::Denied => 126,
-            _ => 128,
+            _ => 125,
         };
         Self { exit: Exit::Code(code), message }
     }
@@ -565,7 +565,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_executed_exits_with_the_code_shells_have_for_it() {
-        for (kind, code) in [(Kind::NotFound, 127), (Kind::Denied, 126), (Kind::Internal, 128)] {
+        for (kind, code) in [(Kind::NotFound, 127), (Kind::Denied, 126), (Kind::Internal, 125)] {
             let mut life = life(RestartPolicy::Always);
             let failure = Failure::new(kind, "exec: no".into());
             assert_eq!(life.on(Event::StartFailed(failure), at(10)), Ok(vec![Effect::KillAll]));
