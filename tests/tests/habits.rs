@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use carrack_tests::node::with_busybox;
+use serde_json::json;
 
 #[test]
 fn root_flags_are_read_as_docker_reads_them() {
@@ -82,5 +83,87 @@ fn root_two_mounts_on_one_place_are_refused() {
     let (node, _registry, image) = with_busybox("one-place");
     let ran = node.run(&["run", "--rm", "-v", "/tmp:/hold", "-v", "cargo:/./hold/", &image, "true"]);
     ran.fails(125, "duplicate mount point").fails(125, "/hold");
+    node.finish();
+}
+
+#[test]
+fn root_lists_and_inspect_show_what_docker_s_users_look_for() {
+    let (node, _registry, image) = with_busybox("columns");
+    let directory = node.place().directory("shared").display().to_string();
+    let bind = format!("{directory}:/mnt:ro");
+    node.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "ship",
+        "-h",
+        "flagship",
+        "-p",
+        "8080:80",
+        "-p",
+        "127.0.0.1:9000-9001:90-91",
+        "-v",
+        &bind,
+        "-v",
+        "hold:/cargo",
+        "-e",
+        "A=1",
+        "-w",
+        "/tmp",
+        "-u",
+        "0:0",
+        "--cpus",
+        "0.5",
+        "--restart",
+        "on-failure:3",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    let list = node.ok(&["ps"]);
+    assert!(list.contains("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:9000-9001->90-91/tcp"), "{list}");
+    assert!(list.contains("\"sleep 1000\""), "{list}");
+    let ship = node.inspect("ship");
+    for (path, want) in [
+        ("/State/Status", json!("running")),
+        ("/State/Running", json!(true)),
+        ("/State/ExitCode", json!(0)),
+        ("/Config/Hostname", json!("flagship")),
+        ("/Config/Cmd", json!(["sleep", "1000"])),
+        ("/Config/WorkingDir", json!("/tmp")),
+        ("/Config/User", json!("0:0")),
+        ("/HostConfig/NanoCpus", json!(500_000_000)),
+        ("/HostConfig/NetworkMode", json!("bridge")),
+        ("/HostConfig/RestartPolicy", json!({ "Name": "on-failure", "MaximumRetryCount": 3 })),
+        ("/HostConfig/PortBindings/91~1tcp/0", json!({ "HostIp": "127.0.0.1", "HostPort": "9001" })),
+        ("/NetworkSettings/Ports/80~1tcp/0", json!({ "HostIp": "0.0.0.0", "HostPort": "8080" })),
+        ("/NetworkSettings/Ports/80~1tcp/1/HostIp", json!("::")),
+        ("/Mounts/0/Type", json!("bind")),
+        ("/Mounts/0/Source", json!(directory)),
+        ("/Mounts/0/RW", json!(false)),
+        ("/Mounts/1/Name", json!("hold")),
+        ("/Mounts/1/Destination", json!("/cargo")),
+    ] {
+        assert_eq!(ship.pointer(path), Some(&want), "{path}: {ship:#}");
+    }
+    let env = ship["Config"]["Env"].as_array().unwrap();
+    assert!(
+        env.contains(&json!("A=1")) && env.iter().any(|text| text.as_str().unwrap().starts_with("PATH=")),
+        "{ship}"
+    );
+    let address = &ship["NetworkSettings"]["Networks"]["bridge"]["IPAddress"];
+    assert!(address.as_str().is_some_and(|text| !text.is_empty()) && *address == ship["NetworkSettings"]["IPAddress"]);
+    node.ok(&["stop", "-t", "0", "ship"]);
+    let ship = node.inspect("ship");
+    assert_eq!((&ship["NetworkSettings"]["IPAddress"], &ship["NetworkSettings"]["Ports"]), (&json!(""), &json!({})));
+    let list = node.ok(&["ps", "-a"]);
+    assert!(list.contains("Exited (137)") && !list.contains("8080"), "{list}");
+    // The same size everywhere: what the image takes unpacked.
+    let size = node.inspect(&image)["Size"].clone();
+    let listed: serde_json::Value = serde_json::from_str(&node.ok(&["images", "--format", "json"])).unwrap();
+    assert_eq!(listed["Size"], size);
+    let megabytes = format!("{:.2}MB", size.as_f64().unwrap() / 1e6);
+    assert!(node.ok(&["images"]).contains(&megabytes), "{megabytes}: {}", node.ok(&["images"]));
+    node.ok(&["rm", "ship"]);
     node.finish();
 }

@@ -18,7 +18,7 @@ use crate::failure::{Failure, chain, signalled};
 use crate::log::{self, LogError, Show};
 use crate::print::{remark, say};
 use crate::session::ExecEnded;
-use crate::{human, parse, print, session};
+use crate::{human, parse, ports, print, session};
 
 /// More containers than this are not worked on at the same time.
 const AT_ONCE: usize = 32;
@@ -74,7 +74,7 @@ pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
                 json!({
                     "ID": container.id, "Names": container.name, "Image": container.request.image_name, "Command": container.args,
                     "CreatedAt": container.created_at.to_string(), "State": container.phase.name(), "Status": status(&container.phase),
-                    "Ports": ports(container), "Pod": container.pod, "Labels": container.labels,
+                    "Ports": published(container), "Pod": container.pod, "Labels": container.labels,
                 })
             )?;
         }
@@ -83,15 +83,14 @@ pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
     let rows: Vec<Vec<String>> = containers
         .iter()
         .map(|container| {
-            let command = container.args.join(" ");
             let age = human::span(Timestamp::now().since(container.created_at));
             vec![
                 id(container),
                 human::shorten(&container.request.image_name, 40),
-                if flags.no_trunc { command } else { human::shorten(&command, 24) },
+                command(&container.args, if flags.no_trunc { usize::MAX } else { 20 }),
                 format!("{age} ago"),
                 status(&container.phase),
-                ports(container),
+                published(container),
                 container.name.clone(),
             ]
         })
@@ -99,6 +98,10 @@ pub fn ps(engine: &Engine, flags: &Ps) -> Result<u8, Failure> {
     let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
     print::text(format_args!("{}", human::table(&header, &rows)))?;
     Ok(0)
+}
+
+fn command(args: &[String], width: usize) -> String {
+    format!("\"{}\"", human::shorten(&args.join(" "), width))
 }
 
 fn status(phase: &Phase) -> String {
@@ -112,16 +115,12 @@ fn status(phase: &Phase) -> String {
     }
 }
 
-fn ports(container: &ContainerView) -> String {
-    let texts: Vec<String> = container
-        .ports
-        .iter()
-        .map(|port| {
-            let host = port.host_ip.map_or("*".to_owned(), |ip| ip.to_string());
-            format!("{host}:{}->{}/{}", port.host_port, port.container_port, port.protocol)
-        })
-        .collect();
-    texts.join(", ")
+/// The ports of a container that has not ended: its end frees them.
+fn published(container: &ContainerView) -> String {
+    match container.phase {
+        Phase::Running { .. } | Phase::Restarting { .. } => ports::list(&container.ports),
+        Phase::Created | Phase::Exited(_) | Phase::Unknown => String::new(),
+    }
 }
 
 /// `carrack logs`.

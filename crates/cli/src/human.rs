@@ -19,20 +19,25 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A time span in its largest unit.
+/// A time span in its largest unit, as docker words it.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
-    let (number, unit) = match seconds {
-        0 => return "less than a second".into(),
-        1..=59 => (seconds, "second"),
-        60..=3599 => (seconds / 60, "minute"),
-        3600..=172_799 => (seconds / 3600, "hour"),
-        172_800..=1_209_599 => (seconds / 86_400, "day"),
-        1_209_600..=5_183_999 => (seconds / 604_800, "week"),
-        5_184_000..=63_071_999 => (seconds / 2_592_000, "month"),
-        _ => (seconds / 31_536_000, "year"),
-    };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+    let hours = (seconds + 1800) / 3600;
+    match seconds {
+        0 => "Less than a second".into(),
+        1 => "1 second".into(),
+        2..=59 => format!("{seconds} seconds"),
+        60..=119 => "About a minute".into(),
+        120..=3599 => format!("{} minutes", seconds / 60),
+        _ => match hours {
+            0..=1 => "About an hour".into(),
+            2..=47 => format!("{hours} hours"),
+            48..=335 => format!("{} days", hours / 24),
+            336..=1439 => format!("{} weeks", hours / 24 / 7),
+            1440..=17_519 => format!("{} months", hours / 24 / 30),
+            _ => format!("{} years", hours / 24 / 365),
+        },
+    }
 }
 
 /// Lines of columns, each as wide as its widest cell; control characters in cells are made visible.
@@ -94,9 +99,19 @@ mod tests {
 
     #[test]
     fn spans_have_one_unit() {
-        for (seconds, want) in
-            [(0, "less than a second"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (200_000, "2 days")]
-        {
+        for (seconds, want) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (119, "About a minute"),
+            (3599, "59 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (200_000, "2 days"),
+            (14 * 86_400, "2 weeks"),
+            (90 * 86_400, "3 months"),
+            (800 * 86_400, "2 years"),
+        ] {
             assert_eq!(span(Duration::from_secs(seconds)), want);
         }
     }

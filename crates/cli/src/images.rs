@@ -35,7 +35,7 @@ pub fn list(engine: &Engine, flags: &Images) -> Result<u8, Failure> {
                 say!(
                     "{}",
                     json!({
-                        "Repository": repository, "Tag": tag, "ID": image.id, "Digest": image.manifest_digest, "Size": image.size_bytes(),
+                        "Repository": repository, "Tag": tag, "ID": image.id, "Digest": image.manifest_digest, "Size": image.unpacked_bytes,
                         "CreatedAt": image.created.map(|time| time.to_string()),
                     })
                 )?;

@@ -1,13 +1,17 @@
 //! `carrack inspect`: what docker's users look for, under docker's names.
 
-use carrack_engine::Engine;
-use carrack_engine::view::{ContainerView, Phase};
+use std::net::IpAddr;
+
+use carrack_engine::request::{NetworkMode, PortMapping, Propagation};
+use carrack_engine::view::{ContainerView, MountView, Phase};
+use carrack_engine::{Engine, RestartPolicy};
 use carrack_image::Image;
 use carrack_words::{Kind, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::args::{Format, Inspect};
 use crate::failure::Failure;
+use crate::ports;
 use crate::print::say;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -37,57 +41,116 @@ pub fn inspect(engine: &Engine, flags: &Inspect) -> Result<u8, Failure> {
 
 fn container(container: &ContainerView) -> Value {
     let request = &container.request;
+    let resources = &request.resources;
+    let nano_cpus = match (resources.cpu_quota_usec, resources.cpu_period_usec) {
+        (Some(quota @ 1..), Some(period @ 1..)) => i128::from(quota) * 1_000_000_000 / i128::from(period),
+        _ => 0,
+    };
+    json!({
+        "Id": container.id, "Name": container.name, "Pod": container.pod, "Created": container.created_at.to_string(),
+        "Path": container.args.first(), "Args": container.args.iter().skip(1).collect::<Vec<_>>(),
+        "State": state(&container.phase),
+        "Image": container.image, "RestartCount": container.restart_count, "LogPath": container.log_path, "Driver": "overlay",
+        "Platform": "linux", "Mounts": container.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Config": {
+            "Hostname": container.hostname, "Image": request.image_name, "Entrypoint": container.process.entrypoint,
+            "Cmd": container.process.command, "Env": container.process.env, "WorkingDir": container.process.working_dir,
+            "User": container.process.user, "Tty": request.terminal, "OpenStdin": request.stdin, "StdinOnce": request.stdin_once,
+            "Labels": container.labels, "StopSignal": container.stop_signal,
+        },
+        "HostConfig": {
+            "AutoRemove": request.auto_remove, "Privileged": request.security.privileged, "ReadonlyRootfs": request.security.readonly_rootfs,
+            "NetworkMode": network_name(container.network), "PortBindings": bindings(&container.wanted_ports),
+            "Memory": resources.memory_bytes.unwrap_or(0), "NanoCpus": nano_cpus as i64, "CpuQuota": resources.cpu_quota_usec.unwrap_or(0),
+            "CpuPeriod": resources.cpu_period_usec.unwrap_or(0), "PidsLimit": resources.pids,
+            "CapAdd": request.security.capabilities.add, "CapDrop": request.security.capabilities.drop,
+            "RestartPolicy": restart_policy(request.restart),
+        },
+        "NetworkSettings": network_settings(container),
+    })
+}
+
+fn state(phase: &Phase) -> Value {
     let time = |time: Option<Timestamp>| time.map_or(NEVER.to_owned(), |time| time.to_string());
-    let (pid, started, ended) = match &container.phase {
+    let (pid, started, ended) = match phase {
         Phase::Created | Phase::Unknown => (0, None, None),
         Phase::Running { process, started_at } => (process.pid, Some(*started_at), None),
         Phase::Restarting { last } | Phase::Exited(last) => (0, last.started_at, Some(last)),
     };
-    let mut ports = Map::new();
-    for port in &container.ports {
-        let host_ip = port.host_ip.map_or("0.0.0.0".to_owned(), |ip| ip.to_string());
-        let binding = json!({ "HostIp": host_ip, "HostPort": port.host_port.to_string() });
-        let list = ports.entry(format!("{}/{}", port.container_port, port.protocol)).or_insert_with(|| json!([]));
-        if let Value::Array(list) = list {
-            list.push(binding);
+    json!({
+        "Status": phase.name(), "Running": matches!(phase, Phase::Running { .. } | Phase::Restarting { .. }), "Paused": false,
+        "Restarting": matches!(phase, Phase::Restarting { .. }), "Dead": false, "Pid": pid,
+        "ExitCode": ended.map_or(0, |ended| ended.code), "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
+        "Error": ended.and_then(|ended| ended.message.clone()).unwrap_or_default(),
+        "StartedAt": time(started), "FinishedAt": time(ended.map(|ended| ended.finished_at)),
+    })
+}
+
+fn mount(mount: &MountView) -> Value {
+    let propagation = match mount.propagation {
+        Propagation::Private => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    };
+    let (kind, name) = match (&mount.volume, &mount.host_path) {
+        (Some(name), _) => ("volume", Some(name)),
+        (None, Some(_)) => ("bind", None),
+        (None, None) => ("tmpfs", None),
+    };
+    let mut value = json!({
+        "Type": kind, "Source": mount.host_path, "Destination": mount.destination, "RW": !mount.readonly,
+        "Mode": if mount.readonly { "ro" } else { "" }, "Propagation": propagation,
+    });
+    if let Some(name) = name {
+        value["Name"] = json!(name);
+    }
+    value
+}
+
+/// A port's bindings under `80/tcp`, as docker groups them.
+fn bindings(ports: &[PortMapping]) -> Map<String, Value> {
+    let mut bindings = Map::new();
+    for port in ports {
+        let list = bindings.entry(format!("{}/{}", port.container_port, port.protocol)).or_insert_with(|| json!([]));
+        for address in ports::addresses(port) {
+            if let Value::Array(list) = list {
+                list.push(json!({ "HostIp": address.to_string(), "HostPort": port.host_port.to_string() }));
+            }
         }
     }
-    let mounts: Vec<Value> = container
-        .mounts
-        .iter()
-        .map(|mount| {
-            json!({
-                "Type": match (&mount.volume, &mount.host_path) { (Some(_), _) => "volume", (None, Some(_)) => "bind", (None, None) => "tmpfs" },
-                "Name": mount.volume, "Source": mount.host_path, "Destination": mount.destination, "RW": !mount.readonly,
-            })
-        })
-        .collect();
-    let resources = &request.resources;
+    bindings
+}
+
+fn network_name(network: NetworkMode) -> &'static str {
+    match network {
+        NetworkMode::Bridge => "bridge",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+}
+
+fn restart_policy(policy: RestartPolicy) -> Value {
+    let (name, max) = match policy {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+        RestartPolicy::OnFailure { max_retries } => ("on-failure", max_retries.unwrap_or(0)),
+    };
+    json!({ "Name": name, "MaximumRetryCount": max })
+}
+
+/// Addresses and ports are a running container's; while none runs they are free for others.
+fn network_settings(container: &ContainerView) -> Value {
+    let runs = matches!(container.phase, Phase::Running { .. } | Phase::Restarting { .. });
+    let address = |wanted: fn(&IpAddr) -> bool| {
+        let found = container.addresses.iter().find(|address| wanted(address)).filter(|_| runs);
+        found.map(IpAddr::to_string).unwrap_or_default()
+    };
+    let (v4, v6) = (address(IpAddr::is_ipv4), address(IpAddr::is_ipv6));
     json!({
-        "Id": container.id, "Name": container.name, "Pod": container.pod, "Created": container.created_at.to_string(),
-        "Path": container.args.first(), "Args": container.args.iter().skip(1).collect::<Vec<_>>(),
-        "State": {
-            "Status": container.phase.name(), "Running": matches!(container.phase, Phase::Running { .. }),
-            "Restarting": matches!(container.phase, Phase::Restarting { .. }), "Pid": pid,
-            "ExitCode": ended.map_or(0, |ended| ended.code), "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
-            "Error": ended.and_then(|ended| ended.message.clone()).unwrap_or_default(),
-            "StartedAt": time(started), "FinishedAt": time(ended.map(|ended| ended.finished_at)),
-        },
-        "Image": container.image, "RestartCount": container.restart_count, "LogPath": container.log_path, "Mounts": mounts,
-        "Config": {
-            "Image": request.image_name, "Env": request.env, "Tty": request.terminal, "OpenStdin": request.stdin,
-            "User": request.user.user, "WorkingDir": request.working_dir, "Labels": container.labels, "StopSignal": container.stop_signal,
-        },
-        "HostConfig": {
-            "AutoRemove": request.auto_remove, "Privileged": request.security.privileged, "ReadonlyRootfs": request.security.readonly_rootfs,
-            "Memory": resources.memory_bytes, "CpuQuota": resources.cpu_quota_usec, "CpuPeriod": resources.cpu_period_usec,
-            "PidsLimit": resources.pids, "CapAdd": request.security.capabilities.add, "CapDrop": request.security.capabilities.drop,
-            "RestartPolicy": request.restart,
-        },
-        "NetworkSettings": {
-            "IPAddress": container.addresses.iter().find(|address| address.is_ipv4()),
-            "GlobalIPv6Address": container.addresses.iter().find(|address| address.is_ipv6()), "Ports": ports,
-        },
+        "IPAddress": v4, "GlobalIPv6Address": v6,
+        "Ports": if runs { bindings(&container.ports) } else { Map::new() },
+        "Networks": { network_name(container.network): { "IPAddress": v4, "GlobalIPv6Address": v6 } },
     })
 }
 
@@ -97,7 +160,7 @@ fn of_image(image: &Image) -> Value {
     let set = |list: &[String]| -> Map<String, Value> { list.iter().map(|name| (name.clone(), json!({}))).collect() };
     json!({
         "Id": image.id, "RepoTags": names(&image.repo_tags), "RepoDigests": names(&image.repo_digests),
-        "Created": image.created.map(|time| time.to_string()), "Size": image.size_bytes(), "Os": image.platform.os,
+        "Created": image.created.map(|time| time.to_string()), "Size": image.unpacked_bytes, "Os": image.platform.os,
         "Architecture": image.platform.architecture, "Variant": image.platform.variant, "Digest": image.manifest_digest,
         "Config": {
             "Entrypoint": run.entrypoint, "Cmd": run.cmd, "Env": run.env, "User": run.user, "WorkingDir": run.working_dir,

@@ -14,6 +14,7 @@ mod images;
 mod inspect;
 mod log;
 mod parse;
+mod ports;
 mod print;
 mod progress;
 mod pull;

@@ -26,16 +26,16 @@ use crate::names;
 use crate::pod::{check_pod, has_labels, hostname, remove_tree, shares_shm};
 use crate::record::{ContainerRecord, PodRecord, PodStage, StartFailure};
 use crate::request::{
-    ContainerFilter, ContainerRequest, MountSource, NamespaceMode, PodRequest, Propagation, SeccompRequest,
+    ContainerFilter, ContainerRequest, MountSource, NamespaceMode, NetworkMode, PodRequest, Propagation, SeccompRequest,
 };
 use crate::rootfs::view;
 use crate::signal::signal_number;
 use crate::spec::{
-    HostFacts, ImageProcess, PreparedMount, PreparedSource, SpecInput, plan_args, plan_resources, plan_spec,
+    HostFacts, ImageProcess, PreparedMount, PreparedSource, SpecInput, plan_args, plan_env, plan_resources, plan_spec,
 };
 use crate::table::Kept;
 use crate::user::Accounts;
-use crate::view::{ContainerView, Ended, MountView, Phase};
+use crate::view::{ContainerView, Ended, MountView, Phase, ProcessView};
 
 /// Whether an operation goes on where it would otherwise refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -785,12 +785,20 @@ impl Engine {
             sandboxed: record.sandboxed,
             image: record.image,
             created_at: record.created_at,
+            process: process_view(&record.image_process, &record.request),
             args: record.args,
             user: record.user,
             log_path: record.log_path,
             stop_signal: record.stop_signal,
             addresses: pod.addresses.clone(),
             ports: pod.ports.clone(),
+            wanted_ports: pod.request.ports.clone(),
+            network: pod.request.network,
+            hostname: match (&pod.request.hostname, pod.request.network) {
+                (Some(name), _) => name.clone(),
+                (None, NetworkMode::Host) => String::new(),
+                (None, NetworkMode::Bridge | NetworkMode::None) => pod.id.short().to_owned(),
+            },
             labels: record.request.labels.clone(),
             request: record.request,
         }
@@ -948,6 +956,18 @@ fn check_name(name: &str) -> Result<(), EngineError> {
                 "invalid container name {name:?}: want at least two characters of A-Z a-z 0-9 _ . -, beginning with a letter or digit"
             ),
         }),
+    }
+}
+
+fn process_view(image: &ImageProcess, request: &ContainerRequest) -> ProcessView {
+    let of_image = || if request.entrypoint.is_none() { image.command.clone() } else { Vec::new() };
+    ProcessView {
+        entrypoint: request.entrypoint.clone().unwrap_or_else(|| image.entrypoint.clone()),
+        command: request.args.clone().unwrap_or_else(of_image),
+        // What a start would refuse is told as it is.
+        env: plan_env(&[&image.env, &request.env]).unwrap_or_else(|_| request.env.clone()),
+        working_dir: request.working_dir.clone().unwrap_or_else(|| image.working_dir.clone()),
+        user: request.user.user.clone().unwrap_or_default(),
     }
 }
 

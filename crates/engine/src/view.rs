@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use carrack_words::{ContainerId, Digest, Exit, PodId, ProcessId, Timestamp};
 use serde::Serialize;
 
-use crate::request::{ContainerRequest, PodRequest, PortMapping};
+use crate::request::{ContainerRequest, NetworkMode, PodRequest, PortMapping};
 
 /// A pod as it is now.
 #[derive(Debug, Clone, Serialize)]
@@ -118,6 +118,21 @@ pub struct UserView {
     pub groups: Vec<u32>,
 }
 
+/// What a container's first process is, of what was asked for and what its image says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct ProcessView {
+    /// What comes before the command.
+    pub entrypoint: Vec<String>,
+    /// The command, or the entrypoint's arguments.
+    pub command: Vec<String>,
+    /// Variables, without those that every container has.
+    pub env: Vec<String>,
+    /// Working directory; empty means the root.
+    pub working_dir: String,
+    /// User as it was asked for; empty means the image's.
+    pub user: String,
+}
+
 /// A container as it is now.
 #[derive(Debug, Clone, Serialize)]
 pub struct ContainerView {
@@ -141,6 +156,8 @@ pub struct ContainerView {
     pub restart_count: u32,
     /// Program and arguments.
     pub args: Vec<String>,
+    /// The first process.
+    pub process: ProcessView,
     /// Ids of the first process.
     pub user: UserView,
     /// Mounts beside those every container has.
@@ -153,6 +170,12 @@ pub struct ContainerView {
     pub addresses: Vec<IpAddr>,
     /// Published ports of its pod.
     pub ports: Vec<PortMapping>,
+    /// The same as they were asked for; those that run have chosen ones.
+    pub wanted_ports: Vec<PortMapping>,
+    /// Network of its pod.
+    pub network: NetworkMode,
+    /// Host name in its pod; empty if that is the host's.
+    pub hostname: String,
     /// Labels of the container.
     pub labels: BTreeMap<String, String>,
 }

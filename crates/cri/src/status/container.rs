@@ -194,6 +194,7 @@ mod tests {
             created_at: at(10),
             restart_count: 0,
             args: vec!["sh".into()],
+            process: Default::default(),
             user: UserView { uid: 1000, gid: 100, groups: vec![5, 7] },
             mounts: vec![MountView {
                 host_path: Some("/var/lib/kubelet/t".into()),
@@ -207,6 +208,9 @@ mod tests {
             stop_signal: 15,
             addresses: vec![],
             ports: vec![],
+            wanted_ports: vec![],
+            network: Default::default(),
+            hostname: String::new(),
             labels,
         }
     }
