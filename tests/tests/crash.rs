@@ -5,10 +5,10 @@
 use std::fs;
 
 use carrack_cri_proto::v1 as proto;
-use carrack_tests::command::DEADLINE;
+use carrack_tests::command::{DEADLINE, run};
 use carrack_tests::cri::{container_config, pod_config};
 use carrack_tests::log;
-use carrack_tests::node::with_busybox;
+use carrack_tests::node::{kill, with_busybox};
 use carrack_tests::wait::wait_until;
 
 #[test]
@@ -159,5 +159,49 @@ fn root_a_killed_attached_command_leaves_its_container_running() {
     assert_eq!(node.state("ship"), "running");
     assert_eq!(node.ok(&["logs", "ship"]), "ready");
     node.ok(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
+#[test]
+fn root_a_container_whose_monitor_was_killed_is_told_of_stopped_and_started() {
+    let (node, _registry, image) = with_busybox("orphan");
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    node.ok(&["run", "-d", "--name", "ship", "-p", "8080:80", &image, "sh", "-c", script]);
+    let kill_monitor = || {
+        let list = run(node.fixture("ps").arg("-eo").arg("pid,args")).ok();
+        let line = list.lines().find(|line| line.contains(" monitor ")).unwrap_or_else(|| panic!("{list}"));
+        let pid: u32 = line.split_whitespace().next().unwrap().parse().unwrap();
+        kill(node.pid_outside(pid));
+        node.wait_for_state("ship", "unknown");
+    };
+    let processes = || run(node.fixture("ps").arg("-eo").arg("args")).ok().matches("trap").count();
+    kill_monitor();
+    assert!(node.ok(&["ps"]).contains("Unknown (its monitor does not answer)"));
+    assert!(node.inspect("ship")["State"]["Error"].as_str().unwrap().contains("monitor was killed"));
+    for verb in [&["exec", "ship", "true"][..], &["attach", "ship"]] {
+        node.run(verb).fails(125, "has lost its monitor");
+    }
+    node.run(&["rm", "ship"]).fails(1, "stop it first");
+    assert_eq!(processes(), 1);
+    // It ends by its own handler, not after the ten seconds that it may take.
+    let started = std::time::Instant::now();
+    node.ok(&["stop", "ship"]);
+    assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
+    assert_eq!((node.state("ship").as_str(), processes()), ("exited", 0));
+    node.ok(&["start", "ship"]);
+    // Started anew without having been stopped; only one of it runs.
+    kill_monitor();
+    node.ok(&["start", "ship"]);
+    assert_eq!((node.state("ship").as_str(), processes()), ("running", 1));
+    assert_eq!(node.ok(&["exec", "ship", "echo", "alive"]), "alive");
+    // Who waits for it is told when it ends, though nobody saw how.
+    kill_monitor();
+    let waiting = node.start(&["wait", "ship"]);
+    node.ok(&["kill", "-s", "TERM", "ship"]);
+    assert_eq!(waiting.finish(DEADLINE).ok(), "255\n");
+    node.ok(&["start", "ship"]);
+    kill_monitor();
+    node.ok(&["rm", "-f", "ship"]);
+    assert_eq!(processes(), 0);
     node.finish();
 }

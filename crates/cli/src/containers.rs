@@ -111,15 +111,15 @@ fn status(phase: &Phase) -> String {
         Phase::Running { started_at, .. } => format!("Up {}", since(*started_at)),
         Phase::Restarting { last } => format!("Restarting ({}) {} ago", last.code, since(last.finished_at)),
         Phase::Exited(ended) => format!("Exited ({}) {} ago", ended.code, since(ended.finished_at)),
-        Phase::Unknown => "Unknown".into(),
+        Phase::Unknown => "Unknown (its monitor does not answer)".into(),
     }
 }
 
 /// The ports of a container that has not ended: its end frees them.
 fn published(container: &ContainerView) -> String {
     match container.phase {
-        Phase::Running { .. } | Phase::Restarting { .. } => ports::list(&container.ports),
-        Phase::Created | Phase::Exited(_) | Phase::Unknown => String::new(),
+        Phase::Running { .. } | Phase::Restarting { .. } | Phase::Unknown => ports::list(&container.ports),
+        Phase::Created | Phase::Exited(_) => String::new(),
     }
 }
 

@@ -77,11 +77,15 @@ fn state(phase: &Phase) -> Value {
         Phase::Running { process, started_at } => (process.pid, Some(*started_at), None),
         Phase::Restarting { last } | Phase::Exited(last) => (0, last.started_at, Some(last)),
     };
+    let error = match (phase, ended) {
+        (Phase::Unknown, _) => "its monitor was killed: its process may run on".to_owned(),
+        (_, ended) => ended.and_then(|ended| ended.message.clone()).unwrap_or_default(),
+    };
     json!({
         "Status": phase.name(), "Running": matches!(phase, Phase::Running { .. } | Phase::Restarting { .. }), "Paused": false,
         "Restarting": matches!(phase, Phase::Restarting { .. }), "Dead": false, "Pid": pid,
         "ExitCode": ended.map_or(0, |ended| ended.code), "OOMKilled": ended.is_some_and(|ended| ended.oom_killed),
-        "Error": ended.and_then(|ended| ended.message.clone()).unwrap_or_default(),
+        "Error": error,
         "StartedAt": time(started), "FinishedAt": time(ended.map(|ended| ended.finished_at)),
     })
 }

@@ -70,7 +70,7 @@ pub struct AttachRequest {
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a container is looked at again that nobody tells of.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SIGTERM: u8 = 15;
 /// The exit code shown for a container of a pod sandbox that could not be started, whatever the reason: callers of CRI know it.
 const START_FAILED: i32 = 128;
@@ -327,6 +327,8 @@ impl Engine {
         match (&phase, kept.record.sandboxed) {
             (Phase::Created, _) | (Phase::Exited(_), false) => {}
             (Phase::Running { .. }, false) => return Ok(None),
+            // Nobody can attend to what still runs of it; making its pod anew ends that.
+            (Phase::Unknown, false) => {}
             (phase, _) => {
                 let state = format!("is {}, not created: it cannot be started", phase.name());
                 return Err(EngineError::State { what: "container", name: id.to_string(), state });
@@ -560,13 +562,16 @@ impl Engine {
             self.note_stop(id)?;
         }
         let record = self.containers_table().get(id)?.record;
-        match self.observe(&record)? {
+        let phase = self.observe(&record)?;
+        match phase {
             Phase::Created if record.started_in_boot.is_none() => return Ok(()),
             Phase::Exited(_) => return Ok(()),
-            Phase::Unknown => return self.end_orphan(id),
-            Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
+            Phase::Unknown | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
         }
         let timeout = timeout.or(record.request.stop_timeout).unwrap_or(STOP_TIMEOUT);
+        if phase == Phase::Unknown {
+            return self.stop_orphan(&record, timeout);
+        }
         let signal = Signal::try_from(i32::from(record.stop_signal))
             .map_err(|error| EngineError::Invalid { message: error.to_string() })?;
         let request = Request::Stop { id: id.clone(), signal, timeout };
@@ -611,9 +616,10 @@ impl Engine {
     /// Sends a signal to a container's first process.
     pub fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<(), EngineError> {
         let record = self.containers_table().get(id)?.record;
-        let phase = self.observe(&record)?;
-        if !matches!(phase, Phase::Running { .. }) {
-            return Err(not_running(id, &phase));
+        match self.observe(&record)? {
+            Phase::Running { .. } => {}
+            Phase::Unknown => return self.signal_orphan(id, signal),
+            phase => return Err(not_running(id, &phase)),
         }
         let signal =
             Signal::try_from(i32::from(signal)).map_err(|error| EngineError::Invalid { message: error.to_string() })?;
@@ -685,27 +691,17 @@ impl Engine {
         self.containers_table().delete(&record.id)
     }
 
-    /// Kills and forgets what the runtime has of a container whose monitor is gone.
-    pub(crate) fn end_orphan(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let state = self.config.runtime_state();
-        if !state.join(id.as_str()).exists() {
-            return Ok(());
-        }
-        match carrack_runtime::delete(&state, id, carrack_runtime::Force::Yes) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(EngineError::Teardown { what: "container", name: id.to_string(), failures: chain(&error) })
-            }
-        }
-    }
-
     /// Waits until a container has exited for good, which it may have already; restarts by its policy are waited out.
     pub fn wait_container(&self, id: &ContainerId) -> Result<Ended, EngineError> {
         loop {
             let record = self.containers_table().get(id)?.record;
             match self.observe(&record)? {
                 Phase::Exited(ended) => return Ok(ended),
-                Phase::Unknown => return Err(not_running(id, &Phase::Unknown)),
+                // No message tells when an orphan ends.
+                Phase::Unknown => {
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
                 Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
             }
             let request = Request::Wait { id: id.clone() };
@@ -939,11 +935,13 @@ fn unseen(code: i32, finished_at: Timestamp, message: Option<String>) -> Ended {
 }
 
 pub(crate) fn not_running(id: &ContainerId, phase: &Phase) -> EngineError {
-    EngineError::State {
-        what: "container",
-        name: id.short().to_owned(),
-        state: format!("is not running: it is {}", phase.name()),
-    }
+    let state = match phase {
+        Phase::Unknown => {
+            "has lost its monitor, which was killed, and can only be stopped, started anew or removed by force".into()
+        }
+        phase => format!("is not running: it is {}", phase.name()),
+    };
+    EngineError::State { what: "container", name: id.short().to_owned(), state }
 }
 
 fn check_name(name: &str) -> Result<(), EngineError> {

@@ -15,6 +15,7 @@ mod facts;
 mod images;
 mod link;
 mod names;
+mod orphan;
 mod pairing;
 mod pod;
 mod record;
