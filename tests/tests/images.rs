@@ -425,9 +425,13 @@ fn root_a_killed_pull_leaves_nothing_in_the_way() {
     registry.fault(Fault::Hold { digest: blob.clone(), after: 100_000 });
     let pulling = node.start(&["pull", &reference]);
     carrack_tests::wait::wait_until("the layer is asked for", DEADLINE, || registry.blob_requests(&blob) == 1);
+    let files = || fs::read_dir(node.root().join("ingest")).unwrap().count();
+    carrack_tests::wait::wait_until("some of it is here", DEADLINE, || files() > 0);
     node.kill_inside(pulling);
     registry.release();
+    // The next command removes what is of no use.
     assert!(!node.ok(&["images"]).contains("boxes/busybox"));
+    assert_eq!(files(), 0);
     node.ok(&["pull", &reference]);
     assert_eq!(node.ok(&["run", "--rm", &reference, "echo", "works"]), "works");
     node.finish();

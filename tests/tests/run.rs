@@ -445,6 +445,11 @@ fn root_an_image_that_a_running_container_uses_cannot_be_removed_by_force() {
     node.wait_for_state("ship", "exited");
     node.run(&["rmi", &image]).fails(1, "ship").fails(1, "force");
     node.ok(&["rmi", "-f", &image]);
-    node.ok(&["rm", "ship"]);
+    assert!(!node.ok(&["images"]).contains("busybox"));
+    // The container keeps the layers, and can do what others can.
+    assert_eq!(node.inspect("ship")["Config"]["Image"], image);
+    node.ok(&["start", "ship"]);
+    assert_eq!(node.ok(&["exec", "ship", "cat", "/etc/not-a-program"]), "text");
+    node.ok(&["rm", "-f", "ship"]);
     node.finish();
 }

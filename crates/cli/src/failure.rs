@@ -14,7 +14,6 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// The program was not found.
 pub const NOT_FOUND: u8 = 127;
 
-const SIGINT: u8 = 2;
 const SIGPIPE: u8 = 13;
 
 /// The exit code of a program that a signal ended, as shells number it.
@@ -60,9 +59,12 @@ pub enum Failure {
     /// Nobody reads its results any more, as when `head` has seen enough.
     #[error("nobody reads the output")]
     OutputClosed,
-    /// The user interrupted it.
+    /// A signal told it to end.
     #[error("interrupted")]
-    Interrupted,
+    Interrupted {
+        /// Its number.
+        signal: u8,
+    },
     /// Some of several objects failed, each told already.
     #[error("not all of them")]
     Several,
@@ -84,7 +86,7 @@ impl Failure {
 
     /// Whether nothing is to be said: it was told already, or nobody listens.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Failure::Interrupted | Failure::Several | Failure::OutputClosed)
+        matches!(self, Failure::Interrupted { .. } | Failure::Several | Failure::OutputClosed)
     }
 
     /// A wrong command line.
@@ -100,7 +102,7 @@ impl Failure {
     /// The exit code, where a signal ended it the signal's. Commands that pass a program's code on use 125 to 127; others end with 1.
     pub fn exit_code(&self, passes_code_on: bool) -> u8 {
         match self {
-            Failure::Interrupted => signalled(SIGINT),
+            Failure::Interrupted { signal } => signalled(*signal),
             Failure::OutputClosed => signalled(SIGPIPE),
             _ if !passes_code_on => 1,
             Failure::Start { source } => match source.program_failure() {

@@ -91,6 +91,18 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
 }
 
+/// Whether a command removes what a killed pull has left. Another pull does not: it uses what is whole, and removes the rest afterwards.
+fn clears_up(command: &Command) -> bool {
+    match command {
+        Command::Ps(_) | Command::Rm(_) | Command::Images(_) | Command::Rmi(_) | Command::Info(_) => true,
+        Command::Run(_) | Command::Pull(_) | Command::Load(_) => false,
+        // They are to be quick, or clear up themselves.
+        Command::Logs(_) | Command::Exec(_) | Command::Stop(_) | Command::Kill(_) | Command::Start(_) => false,
+        Command::Attach(_) | Command::Wait(_) | Command::Inspect(_) | Command::Tag(_) | Command::Version(_) => false,
+        Command::Serve(_) | Command::Cleanup { .. } | Command::Teardown => false,
+    }
+}
+
 fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
     if let Command::Version(flags) = &command_line.command {
         return system::version(flags);
@@ -115,6 +127,11 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
         for failure in engine.recover_after_reboot()?.failures {
             remark!("carrack: after the reboot: {failure}");
         }
+    }
+    if clears_up(&command_line.command)
+        && let Err(error) = engine.store().gc_after_kill()
+    {
+        remark!("carrack: remove what a killed pull left: {}", failure::chain(&error));
     }
     match command_line.command {
         Command::Run(flags) => run::run(&engine, *flags),

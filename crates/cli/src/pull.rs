@@ -6,6 +6,7 @@ use std::sync::Arc;
 use carrack_engine::Engine;
 use carrack_image::{Image, Platform, PullOptions};
 use carrack_words::{Digest, ImageQuery, ImageRef, Kind};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Pull;
 use crate::failure::Failure;
@@ -74,19 +75,32 @@ fn fetch(engine: &Engine, name: &ImageRef, platform: Option<&str>, quiet: bool) 
     let runtime = runtime()?;
     let pulled = runtime.block_on(async {
         tokio::select! {
-            pulled = engine.images().pull(name, options, progress) => Some(pulled),
-            _ = tokio::signal::ctrl_c() => None,
+            pulled = engine.images().pull(name, options, progress) => Ok(pulled),
+            signal = told_to_end() => Err(signal),
         }
     });
     // Dropping the future has cancelled what was under way; its clean-up is awaited here.
     drop(runtime);
     match pulled {
-        Some(Ok(image)) => {
-            // What an earlier pull left that was killed.
+        Ok(Ok(image)) => {
+            // What an earlier pull left that was ended, and this one had no use for.
             engine.store().gc().map_err(|error| Failure::Engine(error.into()))?;
             Ok(image)
         }
-        Some(Err(error)) => Err(Failure::Engine(error.into())),
-        None => Err(Failure::Interrupted),
+        Ok(Err(error)) => Err(Failure::Engine(error.into())),
+        Err(Ok(signal)) => Err(Failure::Interrupted { signal }),
+        Err(Err(error)) => Err(Failure::io("receive signals")(error)),
     }
+}
+
+/// Returns when a signal says that this program is to end.
+async fn told_to_end() -> io::Result<u8> {
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let kind = tokio::select! {
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = hangup.recv() => SignalKind::hangup(),
+    };
+    Ok(kind.as_raw_value() as u8)
 }

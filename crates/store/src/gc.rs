@@ -56,6 +56,14 @@ impl Store {
         Ok(collected)
     }
 
+    /// Removes what a killed pull has left, if one was killed since the last [`Store::gc`]; that it was costs one query to find out.
+    pub fn gc_after_kill(&self) -> Result<(), StoreError> {
+        if leases::has_dead(self)? {
+            self.gc()?;
+        }
+        Ok(())
+    }
+
     fn unheld(&self, sql: &str) -> Result<Vec<String>, StoreError> {
         self.database().read("list what nobody needs", |transaction| {
             transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect()

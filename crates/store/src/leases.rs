@@ -113,23 +113,14 @@ fn after(now: i64, term: Duration) -> i64 {
     now.saturating_add(i64::try_from(term.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// Whether a lease's process was killed, or its time is over, and nobody has cleared up behind it.
+pub(crate) fn has_dead(store: &Store) -> Result<bool, StoreError> {
+    Ok(!dead(store)?.is_empty())
+}
+
 /// Ends the leases whose time is over or whose process is gone.
 pub(crate) fn end_dead(store: &Store) -> Result<(), StoreError> {
-    type Row = (String, Option<i64>, Option<i32>, Option<i64>, Option<String>);
-    let rows: Vec<Row> = store.database().read("list the leases", |transaction| {
-        let mut statement = transaction.prepare("SELECT id, expires, pid, start_time, boot FROM leases")?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?.collect()
-    })?;
-    let now = Timestamp::now().nanoseconds();
-    let dead: Vec<String> = rows
-        .into_iter()
-        .filter(|(_, expires, pid, start_time, boot)| {
-            let owner = pid.zip(*start_time).map(|(pid, start)| ProcessId { pid, start_time: start as u64 });
-            let rebooted = boot.as_ref().is_some_and(|boot| *boot != store.host().boot_id);
-            expires.is_some_and(|expires| expires <= now) || rebooted || owner.is_some_and(|owner| !is_alive(owner))
-        })
-        .map(|(id, ..)| id)
-        .collect();
+    let dead = dead(store)?;
     store.database().write("end dead leases", |transaction| {
         dead.iter().try_for_each(|id| remove(transaction, id))?;
         // What was committed in the name of a lease that had ended before.
@@ -139,6 +130,25 @@ pub(crate) fn end_dead(store: &Store) -> Result<(), StoreError> {
         )?;
         Ok(())
     })
+}
+
+fn dead(store: &Store) -> Result<Vec<String>, StoreError> {
+    type Row = (String, Option<i64>, Option<i32>, Option<i64>, Option<String>);
+    let rows: Vec<Row> = store.database().read("list the leases", |transaction| {
+        let mut statement = transaction.prepare("SELECT id, expires, pid, start_time, boot FROM leases")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))?.collect()
+    })?;
+    let now = Timestamp::now().nanoseconds();
+    let dead = rows
+        .into_iter()
+        .filter(|(_, expires, pid, start_time, boot)| {
+            let owner = pid.zip(*start_time).map(|(pid, start)| ProcessId { pid, start_time: start as u64 });
+            let rebooted = boot.as_ref().is_some_and(|boot| *boot != store.host().boot_id);
+            expires.is_some_and(|expires| expires <= now) || rebooted || owner.is_some_and(|owner| !is_alive(owner))
+        })
+        .map(|(id, ..)| id)
+        .collect();
+    Ok(dead)
 }
 
 fn this_process() -> Result<ProcessId, StoreError> {
