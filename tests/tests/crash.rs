@@ -165,7 +165,7 @@ fn root_a_killed_attached_command_leaves_its_container_running() {
 #[test]
 fn root_a_container_whose_monitor_was_killed_is_told_of_stopped_and_started() {
     let (node, _registry, image) = with_busybox("orphan");
-    let script = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+    let script = "trap 'echo stopping; sleep 1; exit 0' TERM; while :; do sleep 0.1; done";
     node.ok(&["run", "-d", "--name", "ship", "-p", "8080:80", &image, "sh", "-c", script]);
     let kill_monitor = || {
         let list = run(node.fixture("ps").arg("-eo").arg("pid,args")).ok();
@@ -199,6 +199,15 @@ fn root_a_container_whose_monitor_was_killed_is_told_of_stopped_and_started() {
     let waiting = node.start(&["wait", "ship"]);
     node.ok(&["kill", "-s", "TERM", "ship"]);
     assert_eq!(waiting.finish(DEADLINE).ok(), "255\n");
+    // Whoever is connected when it happens is told; a stop that waits goes on without it.
+    let attached = node.start(&["start", "-a", "ship"]);
+    node.wait_for_state("ship", "running");
+    let stopping = node.start(&["stop", "-t", "20", "ship"]);
+    wait_until("it is stopping", DEADLINE, || node.ok(&["logs", "ship"]).ends_with("stopping"));
+    kill_monitor();
+    attached.finish(DEADLINE).fails(125, "was killed, so its output and its exit are lost");
+    stopping.finish(DEADLINE).ok();
+    assert_eq!((node.state("ship").as_str(), processes()), ("exited", 0));
     node.ok(&["start", "ship"]);
     kill_monitor();
     node.ok(&["rm", "-f", "ship"]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrack_engine::view::ContainerView;
-use carrack_engine::{AttachReader, AttachRequest, AttachWriter, Engine};
+use carrack_engine::{AttachReader, AttachRequest, AttachWriter, ClientError, Engine};
 use carrack_sys::signal_queue::SignalQueue;
 use carrack_words::ContainerId;
 
@@ -112,6 +112,9 @@ pub fn stay(
             engine.stop_container(id, Some(Duration::ZERO))?;
             Err(Failure::output(error))
         }
+        Ended::Lost(ClientError::Ended) => Err(Failure::usage(format!(
+            "the monitor of container {short} was killed, so its output and its exit are lost; `carrack stop {short}` ends what runs of it"
+        ))),
         Ended::Lost(error) => Err(Failure::Engine(error.into())),
     }
 }

@@ -32,16 +32,16 @@ pub fn pull(engine: &Engine, flags: &Pull) -> Result<u8, Failure> {
 pub fn find_or_pull(engine: &Engine, text: &str, platform: Option<&str>) -> Result<Digest, Failure> {
     let query: ImageQuery = text.parse().map_err(invalid)?;
     let wanted = platform.map(parse_platform).transpose()?;
-    match engine.images().find(&query) {
+    let missing = match engine.images().find(&query) {
         Ok(image) if wanted.as_ref().is_none_or(|wanted| *wanted == image.platform) => return Ok(image.id),
-        Ok(_) => {}
-        Err(error) if error.kind() == Kind::NotFound => {}
+        Ok(image) => format!("is here for {} only", image.platform),
+        Err(error) if error.kind() == Kind::NotFound => "is not here".to_owned(),
         Err(error) => return Err(Failure::Engine(error.into())),
-    }
+    };
     let (ImageQuery::Name(name) | ImageQuery::NameOrIdPrefix { name, .. }) = query else {
         return Err(Failure::usage(format!("no image has the id {text}; only a name can be pulled")));
     };
-    remark!("{} is not here: pulling it", name.familiar());
+    remark!("{} {missing}: pulling it", name.familiar());
     Ok(fetch(engine, &name, platform, false)?.id)
 }
 

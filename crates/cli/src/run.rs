@@ -18,8 +18,8 @@ use crate::{attach, parse, pull, session};
 
 /// Runs a container as the flags say and returns the exit code.
 pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
-    check(&flags)?;
     let (pod, mut container) = plan(&flags)?;
+    check(&flags, container.restart)?;
     container.image = pull::find_or_pull(engine, &flags.image, flags.platform.as_deref())?;
     // After the pull, which Ctrl-C shall end; before any further thread is started, since threads inherit the signal mask.
     let signals =
@@ -36,11 +36,11 @@ pub fn run(engine: &Arc<Engine>, flags: Run) -> Result<u8, Failure> {
     }
 }
 
-fn check(flags: &Run) -> Result<(), Failure> {
+fn check(flags: &Run, restart: RestartPolicy) -> Result<(), Failure> {
     if flags.tty && flags.interactive && !flags.detach && !crate::terminal::is_terminal(io::stdin()) {
         return Err(Failure::usage("the input is not a terminal: leave -t away, or run this in a terminal"));
     }
-    if flags.rm && flags.restart.as_deref().is_some_and(|policy| policy != "no") {
+    if flags.rm && restart != RestartPolicy::No {
         return Err(Failure::usage(
             "--rm and --restart exclude each other: a container that is removed cannot start again",
         ));

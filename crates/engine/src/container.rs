@@ -583,8 +583,12 @@ impl Engine {
         match asked {
             Ok(Response::Exited(_)) => Ok(()),
             Ok(other) => Err(ClientError::other_answer(&other).into()),
-            // It was the last one of its pod, and the monitor is gone with it.
-            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) if is_absent(&error) => match self.observe(&record)? {
+                // The monitor was killed meanwhile.
+                Phase::Unknown => self.stop_orphan(&record, timeout),
+                // It was the last one of its pod, and the monitor is gone with it.
+                _ => Ok(()),
+            },
             Err(ClientError::Refused { kind: Kind::NotFound | Kind::Precondition, .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
