@@ -183,10 +183,10 @@ fn root_a_container_whose_monitor_was_killed_is_told_of_stopped_and_started() {
     }
     node.run(&["rm", "ship"]).fails(1, "stop it first");
     assert_eq!(processes(), 1);
-    // It ends by its own handler, not after the ten seconds that it may take.
+    // It ends by its own handler, not after the minute that it may take.
     let started = std::time::Instant::now();
-    node.ok(&["stop", "ship"]);
-    assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
+    node.ok(&["stop", "-t", "60", "ship"]);
+    assert!(started.elapsed().as_secs() < 40, "{:?}", started.elapsed());
     assert_eq!((node.state("ship").as_str(), processes()), ("exited", 0));
     node.ok(&["start", "ship"]);
     // Started anew without having been stopped; only one of it runs.

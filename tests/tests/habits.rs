@@ -167,3 +167,18 @@ fn root_lists_and_inspect_show_what_docker_s_users_look_for() {
     node.ok(&["rm", "ship"]);
     node.finish();
 }
+
+#[test]
+fn root_what_is_not_there_is_named_and_where_to_look() {
+    let (node, _registry, _image) = with_busybox("missing");
+    for verb in [&["rm", "ghost"][..], &["stop", "ghost"], &["logs", "ghost"], &["start", "-a", "ghost"]] {
+        let code = if verb.contains(&"-a") { 125 } else { 1 };
+        node.run(verb).fails(code, "carrack: no such container: ghost (`carrack ps -a` lists all)");
+    }
+    node.run(&["exec", "ghost", "true"]).fails(125, "carrack: no such container: ghost (`carrack ps -a` lists all)");
+    node.run(&["inspect", "ghost"]).fails(1, "carrack: no such container or image: ghost");
+    for verb in [&["rmi", "ghost"][..], &["tag", "ghost", "other"]] {
+        node.run(verb).fails(1, "carrack: no such image: ghost:latest (`carrack images` lists all)");
+    }
+    node.finish();
+}

@@ -14,7 +14,7 @@ use carrack_words::{ContainerId, Timestamp};
 use serde_json::json;
 
 use crate::args::{Exec, Format, Kill, Logs, Names, Ps, Rm, Stop};
-use crate::failure::{Failure, chain, signalled};
+use crate::failure::{Failure, signalled, told};
 use crate::log::{self, LogError, Show};
 use crate::print::{remark, say};
 use crate::session::ExecEnded;
@@ -30,7 +30,7 @@ pub(crate) fn each(names: &[String], mut act: impl FnMut(&str) -> Result<String,
         match act(name) {
             Ok(said) => say!("{said}")?,
             Err(error) => {
-                remark!("carrack: {}", chain(&error));
+                remark!("carrack: {}", told(&error));
                 has_failed = true;
             }
         }

@@ -116,7 +116,20 @@ impl Failure {
 
     /// The whole chain of causes in one line, without repeating what a level above has said.
     pub fn chain(&self) -> String {
-        chain(self)
+        match self {
+            Failure::Engine(error) => told(error),
+            other => chain(other),
+        }
+    }
+}
+
+/// What the engine says, and where to look for what is not there.
+pub fn told(error: &EngineError) -> String {
+    let text = chain(error);
+    match error {
+        EngineError::NotFound { what: "container", .. } => format!("{text} (`carrack ps -a` lists all)"),
+        EngineError::Image(image) if image.kind() == Kind::NotFound => format!("{text} (`carrack images` lists all)"),
+        _ => text,
     }
 }
 

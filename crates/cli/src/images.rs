@@ -8,7 +8,7 @@ use carrack_words::Timestamp;
 use serde_json::json;
 
 use crate::args::{Format, Images, Rmi, Tag};
-use crate::failure::{Failure, chain};
+use crate::failure::{Failure, told};
 use crate::print::{remark, say};
 use crate::{human, print, pull};
 
@@ -73,7 +73,7 @@ pub fn remove(engine: &Engine, flags: &Rmi) -> Result<u8, Failure> {
                 removed.deleted.iter().try_for_each(|id| say!("Deleted: {id}"))?;
             }
             Err(error) => {
-                remark!("carrack: {}", chain(&error));
+                remark!("carrack: {}", told(&error));
                 has_failed = true;
             }
         }
