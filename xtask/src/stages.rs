@@ -77,8 +77,7 @@ impl Stage {
         let minutes = match self {
             Self::Format => 2,
             Self::Clippy | Self::Unit | Self::Host => 25,
-            Self::Vm => 10,
-            Self::Demo => 15,
+            Self::Vm | Self::Demo => 15,
         };
         Duration::from_secs(60 * minutes)
     }

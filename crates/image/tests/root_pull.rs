@@ -412,7 +412,10 @@ async fn root_names_come_and_go_and_the_last_takes_the_image_along() {
     let error = images.tag(&query("other:2"), &got.repo_digests[0]).unwrap_err();
     assert!(matches!(error, ImageError::NameWithDigest { .. }));
     let error = images.remove(&query(&got.id.hex()), Names::This, Force::No, nobody).unwrap_err();
-    assert_eq!(error.to_string(), format!("image {} has several names: {name}, other:2", got.id));
+    assert_eq!(
+        error.to_string(),
+        format!("image {} has several names: {name}, other:2: name one of them, or force its removal", got.id)
+    );
     // A name goes though a container uses the image, since another name stays.
     let removed = images.remove(&query(&name.to_string()), Names::This, Force::No, somebody).unwrap();
     assert_eq!((removed.untagged.len(), removed.deleted), (2, None));

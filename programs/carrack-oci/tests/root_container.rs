@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use carrack_sys::rustix::fs::{StatVfsMountFlags, statvfs};
-use common::{Bundle, cgroup_mounts, is_unified};
+use common::{Bundle, busybox, cgroup_mounts, is_unified};
 use serde_json::json;
 
 #[test]
@@ -205,7 +205,7 @@ fn root_a_tmpfs_is_filled_with_what_lies_below_it() {
     symlink("../file", data.join("sub/link")).unwrap();
     // A link out of the root is copied as a link, and what it leads to on the host stays there.
     symlink("/etc/hostname", data.join("out")).unwrap();
-    assert!(Command::new("mkfifo").arg(data.join("fifo")).status().unwrap().success());
+    assert!(Command::new(busybox()).arg("mkfifo").arg(data.join("fifo")).status().unwrap().success());
     for (name, mode) in [("file", 0o4711), ("sub", 0o1770), ("fifo", 0o640), ("", 0o2750)] {
         std::os::unix::fs::lchown(data.join(name), Some(5), Some(6)).unwrap();
         fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode)).unwrap();

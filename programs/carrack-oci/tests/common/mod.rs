@@ -21,7 +21,8 @@ pub fn program() -> PathBuf {
     std::env::var_os("CARRACK_OCI").map_or_else(|| env!("CARGO_BIN_EXE_carrack-oci").into(), PathBuf::from)
 }
 
-fn busybox() -> PathBuf {
+/// The program that bundles are made of; as many others in one.
+pub fn busybox() -> PathBuf {
     std::env::var_os("CARRACK_BUSYBOX").map_or_else(|| "/bin/busybox".into(), PathBuf::from)
 }
 
