@@ -94,6 +94,21 @@ impl Choice {
 }
 
 impl Step {
+    /// The files that it writes, but for those of devices.
+    pub(crate) fn files(&self) -> Vec<&str> {
+        match self {
+            Self::Write(choice) | Self::WriteIfPresent(choice) => vec![&choice.file],
+            Self::WriteFirst(choices) | Self::WriteTogether(choices) => {
+                choices.iter().map(|choice| choice.file.as_ref()).collect()
+            }
+            Self::CpuPeriod { .. } => vec!["cpu.max"],
+            Self::MemoryAndSwap { .. } => vec!["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
+            Self::CheckUsage { .. } | Self::InheritCpuset { .. } | Self::DeviceList(_) | Self::DeviceProgram(_) => {
+                vec![]
+            }
+        }
+    }
+
     pub(crate) fn write(file: impl Into<Cow<'static, str>>, value: impl ToString) -> Self {
         Self::Write(Choice::new(file, value))
     }

@@ -6,10 +6,10 @@ use carrack_oci_config::LinuxResources;
 
 use crate::create::{Occasion, hand_down, take_steps};
 use crate::error::CgroupError;
-use crate::file::parse_number;
-use crate::group::Group;
+use crate::file::{self, parse_number};
+use crate::group::{Group, Member};
 use crate::host::Version;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, Step};
 
 /// What may keep a group from being changed.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +61,49 @@ fn with_present_limit<'a>(
     Ok(Cow::Owned(resources))
 }
 
-/// Takes the steps of each member of the plan that is part of the group.
+/// Takes the steps of each member of the plan that is part of the group. After a failure the files have what they had before, as far as the kernel
+/// takes it.
 pub(crate) fn update(group: &Group, plan: &Plan) -> Result<(), CgroupError> {
+    let before = Before::read(group, plan);
+    change_all(group, plan).inspect_err(|_| before.restore(group))
+}
+
+/// What files said.
+struct Before<'a>(Vec<(&'a Member, &'a str, String)>);
+
+impl<'a> Before<'a> {
+    fn read(group: &'a Group, plan: &'a Plan) -> Self {
+        let mut texts = Vec::new();
+        for member_plan in &plan.members {
+            let Some(member) = group.members.iter().find(|member| member.hierarchy == member_plan.hierarchy) else {
+                continue;
+            };
+            for name in member_plan.steps.iter().flat_map(Step::files) {
+                // One that is not there has nothing to be given back.
+                texts.extend(member.read(&group.host, name).ok().map(|text| (member, name, text)));
+            }
+        }
+        Self(texts)
+    }
+
+    /// Twice: some values fit only after others. The failure to tell is the one before.
+    fn restore(&self, group: &Group) {
+        for (member, name, text) in self.0.iter().rev().chain(&self.0) {
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                let _ = file::write(group.host.root(member.hierarchy), &member.file(name), line);
+            }
+        }
+    }
+}
+
+fn change_all(group: &Group, plan: &Plan) -> Result<(), CgroupError> {
     for member_plan in plan.members.iter().filter(|member| !member.steps.is_empty()) {
         let member = group.members.iter().find(|member| member.hierarchy == member_plan.hierarchy);
         let member = member.filter(|member| member.exists(&group.host));
+        // On a hybrid host the group is in version 2 only if a setting needed it there; no huge pages at all need nothing.
+        if member.is_none() && member_plan.steps.iter().all(|step| matches!(step, Step::WriteIfPresent(_))) {
+            continue;
+        }
         let missing =
             || CgroupError::NoGroup { path: group.host.hierarchy(member_plan.hierarchy).path(&member_plan.group) };
         let member = member.ok_or_else(missing)?;

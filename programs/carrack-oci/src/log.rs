@@ -17,6 +17,11 @@ pub enum Format {
     Json,
 }
 
+/// A line on standard error. Where that takes none there is nobody left to tell.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// The log of this command.
 #[derive(Debug, Clone, Default)]
 pub struct Log {
@@ -31,7 +36,7 @@ pub struct Log {
 impl Log {
     /// What made the command fail: on standard error as it is, since callers look for its words, and in the file.
     pub fn error(&self, message: &str) {
-        eprintln!("{message}");
+        say(message);
         self.append("error", message);
     }
 
@@ -39,7 +44,7 @@ impl Log {
     pub fn warning(&self, message: &str) {
         match self.file {
             Some(_) => self.append("warning", message),
-            None => eprintln!("warning: {message}"),
+            None => say(&format!("warning: {message}")),
         }
     }
 
@@ -48,7 +53,7 @@ impl Log {
         match (self.is_debug, &self.file) {
             (false, _) => {}
             (true, Some(_)) => self.append("debug", message),
-            (true, None) => eprintln!("debug: {message}"),
+            (true, None) => say(&format!("debug: {message}")),
         }
     }
 
@@ -57,7 +62,7 @@ impl Log {
         let line = line(self.format, level, message, Timestamp::now());
         let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
         if let Err(error) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
-            eprintln!("write log {}: {error}", path.display());
+            say(&format!("write log {}: {error}", path.display()));
         }
     }
 }

@@ -35,14 +35,14 @@ fn begin() -> u8 {
         (Some("monitor"), Some(directory)) => match carrack_monitor::run(Path::new(directory)) {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("{}", carrack_runtime::describe(&error));
+                log::say(&carrack_runtime::describe(&error));
                 1
             }
         },
         (Some("pod-init"), None) => match carrack_monitor::pod_init::run() {
             Ok(never) => match never {},
             Err(error) => {
-                eprintln!("{}", carrack_runtime::describe(&error));
+                log::say(&carrack_runtime::describe(&error));
                 1
             }
         },

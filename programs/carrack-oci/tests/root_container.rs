@@ -291,6 +291,17 @@ fn root_a_container_stays_below_its_cgroup_root_and_its_tasks_are_counted_as_its
 }
 
 #[test]
+fn root_a_device_with_a_relative_path_is_made_below_the_root_and_nowhere_else() {
+    need_root!("root_a_device_with_a_relative_path_is_made_below_the_root_and_nowhere_else");
+    let mut bundle = Bundle::new("stat -c '%n %t:%T' /dev/foo /tmp/up");
+    let device = |path: &str| json!({"path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666});
+    bundle.config["linux"]["devices"] = json!([device("dev/foo"), device("../../tmp/up")]);
+    let said = bundle.run();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("/dev/foo 1:3\n/tmp/up 1:3\n", ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
     let mut bundle = Bundle::new(

@@ -32,10 +32,12 @@ fn root_stats_tell_what_the_container_uses() {
     let data = &event["data"];
     let keys: Vec<_> = data.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, ["blkio", "cpu", "cpuset", "hugetlb", "intel_rdt", "memory", "network_interfaces", "pids"]);
-    assert_eq!(data["pids"], json!({"current": 1, "limit": 44}));
+    assert_eq!(data["pids"]["limit"], 44);
+    assert!(matches!(data["pids"]["current"].as_u64(), Some(1 | 2)), "the one that says it is done may still be there");
     let (usage, swap) = (&data["memory"]["usage"], &data["memory"]["swap"]);
     assert_eq!((&usage["limit"], &usage["failcnt"]), (&json!(64 << 20), &json!(0)));
-    assert!(usage["usage"].as_u64().unwrap() > 0 && swap["usage"].as_u64() >= usage["usage"].as_u64(), "{data}");
+    // Read one after the other, they may differ by what was freed meanwhile.
+    assert!(usage["usage"].as_u64() > Some(0) && swap["usage"].as_u64() > Some(0), "{data}");
     assert!(data["memory"]["raw"]["pgfault"].as_u64().unwrap() > 0);
     let cpu = &data["cpu"]["usage"];
     let [total, kernel, user] = ["total", "kernel", "user"].map(|name| cpu[name].as_u64().unwrap());

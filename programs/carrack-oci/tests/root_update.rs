@@ -135,6 +135,20 @@ fn root_a_change_that_cannot_be_is_refused_by_name() {
         let said = bundle.oci(&arguments);
         assert_eq!((said.code, said.err), (1, format!("{text}\n")), "{flags:?}");
     }
+    // What was changed before the failure is changed back.
+    let memory = || bundle.limit("memory", ["memory.limit_in_bytes", "memory.max"]);
+    assert_eq!(bundle.oci(&["update", "--memory", "40m", "--memory-swap", "50m", &id]).code, 0);
+    for limits in [["80m", "90m"], ["20m", "30m"]] {
+        let said =
+            bundle.oci(&["update", "--memory", limits[0], "--memory-swap", limits[1], "--cpuset-cpus", "900-901", &id]);
+        assert!(said.code == 1 && said.err.starts_with("write \"900-901\" to "), "{said:?}");
+        assert_eq!(memory(), (40 * MIB).to_string());
+    }
+    let file = bundle.directory.join("none.json");
+    fs::write(&file, r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}],"pids":{"limit":77}}"#).unwrap();
+    let said = bundle.oci(&["update", "-r", file.to_str().unwrap(), &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert_eq!(bundle.limit("pids", ["pids.max"; 2]), "77");
     let said = bundle.oci(&["update", "--kernel-memory", "100m", &id]);
     assert_eq!(
         (said.code, said.err.as_str()),

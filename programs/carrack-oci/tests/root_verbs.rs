@@ -137,6 +137,8 @@ fn what_cannot_be_printed_is_an_error_and_no_crash() {
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
         assert_eq!((said.status.code(), text.as_str()), (Some(1), "write the answer: no space left on device\n"));
     }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(bundle.command(&["state", "nobody"]).stderr(full).status().unwrap().code(), Some(1));
 }
 
 #[test]

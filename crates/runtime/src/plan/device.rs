@@ -49,12 +49,9 @@ pub enum DevicePlanError {
         /// Where.
         path: String,
     },
-    /// The path is not absolute.
-    #[error("device {path}: the path must be absolute")]
-    Relative {
-        /// Where.
-        path: String,
-    },
+    /// There is no path.
+    #[error("a device has no path")]
+    NoPath,
 }
 
 /// Nodes that every container has.
@@ -78,9 +75,10 @@ pub const LINKS: [(&str, &str); 5] = [
 
 /// The default nodes and the wanted ones; a wanted one takes the place of a default one with the same path.
 pub fn plan_devices(wanted: &[LinuxDevice]) -> Result<Vec<DeviceStep>, DevicePlanError> {
+    let wanted = wanted.iter().map(plan_one).collect::<Result<Vec<_>, _>>()?;
     let mut steps: Vec<DeviceStep> = DEFAULT
         .iter()
-        .filter(|(path, ..)| !wanted.iter().any(|device| device.path == *path))
+        .filter(|(path, ..)| !wanted.iter().any(|step| step.path == *path))
         .map(|&(path, major, minor)| DeviceStep {
             path: path.to_owned(),
             kind: DeviceKind::Character,
@@ -91,16 +89,15 @@ pub fn plan_devices(wanted: &[LinuxDevice]) -> Result<Vec<DeviceStep>, DevicePla
             gid: 0,
         })
         .collect();
-    for device in wanted {
-        steps.push(plan_one(device)?);
-    }
+    steps.extend(wanted);
     Ok(steps)
 }
 
 fn plan_one(device: &LinuxDevice) -> Result<DeviceStep, DevicePlanError> {
-    let path = device.path.clone();
-    if !path.starts_with('/') {
-        return Err(DevicePlanError::Relative { path });
+    // As with runc a relative path starts at the root; it is resolved inside like every other.
+    let path = format!("/{}", device.path.trim_start_matches('/'));
+    if path == "/" {
+        return Err(DevicePlanError::NoPath);
     }
     let kind = match device.kind.as_str() {
         "c" | "u" => DeviceKind::Character,
@@ -150,6 +147,13 @@ mod tests {
     }
 
     #[test]
+    fn a_relative_path_starts_at_the_root() {
+        let steps = plan_devices(&[device("dev/null", "c", Some(9), Some(9))]).unwrap();
+        assert_eq!(steps.last().map(|step| (step.path.as_str(), step.major)), Some(("/dev/null", 9)));
+        assert_eq!(steps.len(), 6);
+    }
+
+    #[test]
     fn a_device_without_numbers_or_with_an_unknown_type_is_refused() {
         for (bad, text) in [
             (
@@ -161,7 +165,7 @@ mod tests {
                 "device /dev/x: major and minor number must be given, and not be negative",
             ),
             (device("/dev/x", "q", Some(1), Some(1)), "device /dev/x: unknown type \"q\""),
-            (device("dev/x", "c", Some(1), Some(1)), "device dev/x: the path must be absolute"),
+            (device("", "c", Some(1), Some(1)), "a device has no path"),
         ] {
             assert_eq!(plan_devices(&[bad]).unwrap_err().to_string(), text);
         }
