@@ -17,8 +17,6 @@ pub mod loopback;
 pub mod mount_attr;
 pub mod namespace;
 pub mod netlink;
-#[cfg(panic = "abort")]
-mod no_backtrace;
 pub mod seccomp;
 pub mod signal;
 pub mod signal_queue;
