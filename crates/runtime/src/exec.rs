@@ -148,8 +148,12 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
             let message = "cannot exec in a paused container (use --ignore-paused to override)";
             return Err(ExecError::WrongState { message });
         }
-        // Its first process still stands in the host's file tree.
-        (Status::Creating, Some(_)) => {
+        // A create that died before there was a process.
+        (Status::Creating, None) if !state.is_locked()? => {
+            return Err(ExecError::WrongState { message: "cannot exec in a stopped container" });
+        }
+        // Its first process, if there is one, still stands in the host's file tree.
+        (Status::Creating, _) => {
             return Err(ExecError::WrongState { message: "cannot exec in a container that is being created" });
         }
         _ => return Err(ExecError::WrongState { message: "cannot exec in a stopped container" }),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use carrack_cgroup::Group;
 use carrack_oci_config::{LinuxResources, Status};
@@ -321,6 +321,12 @@ pub enum DeleteError {
         /// The container.
         id: ContainerId,
     },
+    /// Somebody else is at work on it, and goes on without its first process: a hook of theirs does not end.
+    #[error("container {id} is being created or started by another process, which has not given up within {} s", GIVE_UP_PATIENCE.as_secs())]
+    Busy {
+        /// The container.
+        id: ContainerId,
+    },
     /// A step.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -332,20 +338,25 @@ impl DeleteError {
         match self {
             Self::State(error) => error.kind(),
             Self::NotStopped { .. } => Kind::Precondition,
-            Self::DoesNotDie { .. } => Kind::Deadline,
+            Self::DoesNotDie { .. } | Self::Busy { .. } => Kind::Deadline,
             Self::Step(error) => error.kind(),
         }
     }
 }
 
 const DEATH_SECONDS: i64 = 10;
+/// How long somebody may take to undo what was begun.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Removes everything of a container. A created one is killed; a running one only with [`Force::Yes`]. Returns the failures of poststop hooks, which
 /// only warn.
 pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<HookError>, DeleteError> {
-    let directory = match StateDir::open_locked(state_root, id) {
-        Err(StateDirError::NotFound { .. }) if force == Force::Yes => return Ok(Vec::new()),
-        other => other?,
+    let directory = match force {
+        Force::No => StateDir::open_locked(state_root, id)?,
+        Force::Yes => match take_by_force(state_root, id) {
+            Err(DeleteError::State(StateDirError::NotFound { .. })) => return Ok(Vec::new()),
+            other => other?,
+        },
     };
     // Whoever created it died before it had made anything: nobody else knows of the container, but its id is to be free.
     let Some(record) = directory.read()? else {
@@ -367,6 +378,20 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
     let failures = run_all_hooks("poststop", &record.poststop, &state, &record.bundle);
     directory.remove()?;
     Ok(failures)
+}
+
+/// Waits for nobody who is creating or starting the container: without its first process they give up.
+fn take_by_force(state_root: &Path, id: &ContainerId) -> Result<StateDir, DeleteError> {
+    if let Some(directory) = StateDir::open_locked_until(state_root, id, Instant::now())? {
+        return Ok(directory);
+    }
+    if let Some(record) = StateDir::open(state_root, id)?.read()?
+        && let Some(init) = record.init
+    {
+        kill_and_wait(init, &group_of(&record)?)?;
+    }
+    let deadline = Instant::now() + GIVE_UP_PATIENCE;
+    StateDir::open_locked_until(state_root, id, deadline)?.ok_or_else(|| DeleteError::Busy { id: id.clone() })
 }
 
 fn end_processes(record: &Record, group: &Group) -> Result<(), DeleteError> {

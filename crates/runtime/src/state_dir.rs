@@ -20,6 +20,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
 use carrack_sys::rustix::fs::{
@@ -222,6 +223,9 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// How often a lock that may be waited for only so long is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+
 impl StateDir {
     /// Makes the directory of a new container, and locks it.
     pub fn create(root: &Path, id: &ContainerId) -> Result<Self, StateDirError> {
@@ -279,10 +283,27 @@ impl StateDir {
     pub fn open_locked(root: &Path, id: &ContainerId) -> Result<Self, StateDirError> {
         let directory = Self::open(root, id)?;
         directory.failing("lock", flock(&directory.handle, FlockOperation::LockExclusive))?;
-        // Whoever had the lock may have deleted the container.
-        match directory.failing("open", fstat(&directory.handle))?.st_nlink {
-            0 => Err(StateDirError::NotFound { id: id.clone() }),
-            _ => Ok(directory),
+        directory.if_still_there()
+    }
+
+    /// The same, but only until `deadline`; `None` if somebody else still changes the state then.
+    pub fn open_locked_until(root: &Path, id: &ContainerId, deadline: Instant) -> Result<Option<Self>, StateDirError> {
+        let directory = Self::open(root, id)?;
+        loop {
+            match flock(&directory.handle, FlockOperation::NonBlockingLockExclusive) {
+                // flock(2) knows no deadline.
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_INTERVAL),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                other => return directory.failing("lock", other).and_then(|()| directory.if_still_there()).map(Some),
+            }
+        }
+    }
+
+    /// Whoever had the lock may have deleted the container.
+    fn if_still_there(self) -> Result<Self, StateDirError> {
+        match self.failing("open", fstat(&self.handle))?.st_nlink {
+            0 => Err(StateDirError::NotFound { id: self.id }),
+            _ => Ok(self),
         }
     }
 

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
 use common::Bundle;
 use serde_json::json;
@@ -673,14 +674,7 @@ fn root_two_creates_of_one_id_exclude_each_other() {
     bundle.write();
     let id = bundle.id();
     let children: Vec<_> = (0..4)
-        .map(|_| {
-            bundle
-                .command(&["create", &id])
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .unwrap()
-        })
+        .map(|_| bundle.command(&["create", &id]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
         .collect();
     let codes: Vec<_> = children.into_iter().map(|mut child| child.wait().unwrap().code()).collect();
     assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
@@ -746,12 +740,7 @@ fn root_nobody_joins_a_container_that_is_still_being_created() {
         if verb == "run" {
             arguments.insert(1, "--detach");
         }
-        let mut creating = bundle
-            .command(&arguments)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut creating = bundle.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while !reached.exists() {
             assert!(creating.try_wait().unwrap().is_none(), "{verb} ended before its hook");
             std::thread::yield_now();
@@ -768,6 +757,26 @@ fn root_nobody_joins_a_container_that_is_still_being_created() {
         fs::remove_file(&gate).unwrap();
         fs::remove_file(&reached).unwrap();
     }
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_delete_by_force_does_not_wait_for_a_hook_that_never_ends() {
+    need_root!("root_delete_by_force_does_not_wait_for_a_hook_that_never_ends");
+    let mut bundle = Bundle::new("sleep 1000");
+    let reached = bundle.directory.join("reached");
+    let script = format!("touch {}; sleep 1000", reached.display());
+    bundle.config["hooks"] = json!({ "createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}] });
+    bundle.write();
+    let id = bundle.id();
+    let mut creating = bundle.command(&["create", &id]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !reached.exists() {
+        assert!(creating.try_wait().unwrap().is_none(), "create ended before its hook");
+        std::thread::yield_now();
+    }
+    let said = bundle.oci(&["delete", "--force", &id]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(!creating.wait().unwrap().success());
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
