@@ -9,6 +9,7 @@ pub mod bench;
 pub mod build;
 pub mod demo;
 pub mod failure;
+pub mod fuzz;
 pub mod packages;
 pub mod process;
 pub mod stages;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use xtask::failure::Failure;
+use xtask::fuzz;
 use xtask::process::Show;
 use xtask::stages::{self, Stage};
 use xtask::vm::{self, Guest, GuestCommand};
@@ -21,6 +22,7 @@ cargo xtask VERB
   demo [--image REF]        run the main job: a pod through CRI, from an image to its logs, leaving nothing behind
   test [--only STAGE,...]   install what the tests need and run them all; stages: format clippy unit host vm demo
   bench [SUITE...]          measure against runc, crun, containerd and podman; suites: runtime engine cri pull
+  fuzz TARGET [SECONDS]     search for inputs that do harm; targets: config process seccomp archive challenge
   vm run [--limit SECONDS] -- PROGRAM [ARGUMENT...]
                             run a program of this machine in a virtual machine with cgroup v2 and AppArmor
 
@@ -54,6 +56,11 @@ fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
         ["test"] => stages::run(&Workspace::load()?, &Stage::ALL),
         ["test", "--only", names] => stages::run(&Workspace::load()?, &Stage::parse_list(names)?),
         ["bench", suites @ ..] => bench::run(&Workspace::load()?, suites).map(|()| ExitCode::SUCCESS),
+        ["fuzz", target] => fuzz::run(&Workspace::load()?, target, 60).map(|()| ExitCode::SUCCESS),
+        ["fuzz", target, seconds] => {
+            let seconds = seconds.parse().map_err(|_| Failure::new(format!("{seconds}: not a number of seconds")))?;
+            fuzz::run(&Workspace::load()?, target, seconds).map(|()| ExitCode::SUCCESS)
+        }
         ["vm", "run", "--limit", seconds, "--", command @ ..] => {
             let seconds =
                 seconds.parse().map_err(|_| Failure::new(format!("--limit {seconds}: not a number of seconds")))?;

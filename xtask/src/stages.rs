@@ -77,7 +77,7 @@ impl Stage {
         let minutes = match self {
             Self::Format => 2,
             Self::Clippy | Self::Unit | Self::Host => 25,
-            Self::Vm | Self::Demo => 15,
+            Self::Vm | Self::Demo => 20,
         };
         Duration::from_secs(60 * minutes)
     }
@@ -190,7 +190,7 @@ fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),
-            limit: Duration::from_secs(180),
+            limit: Duration::from_secs(480),
             name,
         });
         files.push((binary, inside));

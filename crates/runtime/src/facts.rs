@@ -7,7 +7,7 @@ use carrack_sys::signal::SignalSet;
 use crate::procfs::read_text;
 
 /// From `/proc/self/status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostFacts {
     /// Capabilities that we hold and can give away.
     pub capabilities: u64,

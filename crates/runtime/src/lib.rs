@@ -36,6 +36,7 @@ pub use carrack_sys::clone::ChildOf;
 pub use create::{CreateError, CreateOptions, Created, Pending, StartMode, TerminalUse, begin_create};
 pub use describe::{describe, describe_io};
 pub use exec::{ExecError, PendingExec, begin_exec, grant, process_of_bundle};
+pub use facts::HostFacts;
 pub use hook::HookError;
 pub use inside::root::Leave;
 pub use lifecycle::{
