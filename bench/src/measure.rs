@@ -34,6 +34,13 @@ pub struct Sample {
     pub cpu: Duration,
 }
 
+impl Sample {
+    /// One run after the other.
+    pub fn plus(self, other: Self) -> Self {
+        Self { took: self.took + other.took, cpu: self.cpu + other.cpu }
+    }
+}
+
 impl<'a> Contender<'a> {
     /// A contender whose run is a program.
     pub fn program(name: &str, command: impl FnMut(usize) -> Command + 'a) -> Self {
@@ -109,15 +116,31 @@ fn peak_of(command: &Command) -> u64 {
 
 /// Runs a program, which must succeed, with its output thrown away.
 pub fn time_program(command: &mut Command) -> Sample {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let started = Instant::now();
-    #[expect(clippy::zombie_processes, reason = "wait_with_usage() reaps it, which the lint cannot see")]
+    let pid = start(command);
+    let cpu = wait(pid, command);
+    Sample { took: started.elapsed(), cpu }
+}
+
+/// Starts programs one after the other without waiting, then waits for all.
+pub fn time_together(commands: impl IntoIterator<Item = Command>) -> Sample {
+    let started = Instant::now();
+    let running: Vec<_> = commands.into_iter().map(|mut command| (start(&mut command), command)).collect();
+    let cpu = running.iter().map(|(pid, command)| wait(*pid, command)).sum();
+    Sample { took: started.elapsed(), cpu }
+}
+
+fn start(command: &mut Command) -> Pid {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "wait() reaps it, which the lint cannot see")]
     let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid");
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a pid")
+}
+
+fn wait(pid: Pid, command: &Command) -> Duration {
     let (status, usage) = wait_with_usage(pid).expect("our own child can be waited for");
-    let took = started.elapsed();
     assert!(status.success(), "{command:?} failed; run it by hand to see why");
-    Sample { took, cpu: usage.user + usage.system }
+    usage.user + usage.system
 }
 
 /// How many system calls a program and its children make, by strace.

@@ -1,4 +1,4 @@
-//! The low-level runtimes: `run` of a bundle whose program is `/bin/true`.
+//! The low-level runtimes: `run` of a bundle whose program is `/bin/true`, the verbs that callers use in its place, `exec`, and what a filter costs inside.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,18 +11,28 @@ use carrack_tests::place::Place;
 use carrack_tests::programs;
 use serde_json::Value;
 
-use crate::measure::{Contender, count_system_calls, race};
+use crate::measure::{Contender, Sample, count_system_calls, race, time_program, time_together};
 use crate::table::{self, Target};
 
 const TARGETS: &[Target] = &[
     Target { peer: "crun", at_most: 0.5 },
     Target { peer: "runc", at_most: 0.2 },
-    Target { peer: "floor", at_most: 1.6 },
+    Target { peer: "floor", at_most: 1.4 },
 ];
+const SPACED_TARGETS: &[Target] = &[Target { peer: "crun", at_most: 0.25 }, Target { peer: "runc", at_most: 0.2 }];
+const FILTER_TARGETS: &[Target] = &[Target { peer: "runc", at_most: 1.0 }];
 
 /// Pause, runs, runs in one turn, and how it is called.
-const CADENCES: &[(Duration, usize, usize, &str)] =
-    &[(Duration::ZERO, 200, 20, "back to back"), (Duration::from_millis(200), 30, 1, "one every 0.2 s")];
+const CADENCES: &[(Duration, usize, usize, &str, &[Target])] = &[
+    (Duration::ZERO, 200, 20, "back to back", TARGETS),
+    (Duration::from_millis(200), 30, 1, "one every 0.2 s", SPACED_TARGETS),
+];
+
+/// How many containers are run at a time in the test of many.
+const AT_A_TIME: usize = 8;
+
+/// How many bytes the program under a filter copies one by one: two system calls each.
+const COPIED_BYTES: &str = "count=500000";
 
 /// The directory of all state directories.
 const STATE: &str = "state";
@@ -37,19 +47,123 @@ pub fn run_suite() {
     filtered.change(|config| config["linux"]["seccomp"] = profile(config));
 
     for (bundle, words) in [(&plain, "without seccomp"), (&filtered, "with the default seccomp profile")] {
-        for (pause, rounds, block, cadence) in CADENCES {
+        for (pause, rounds, block, cadence, targets) in CADENCES {
             let mut contenders = contenders(&place, &bundle.path);
             race(&mut contenders, *rounds, *block, *pause);
-            // The targets are for the bare container, back to back; the other tables tell where it changes.
-            let targets = if pause.is_zero() && bundle.path == plain.path { TARGETS } else { &[] };
             table::print(&format!("run /bin/true, {words}, {cadence}"), &contenders, targets);
         }
     }
+    verbs_suite(&place, &filtered.path);
+    filter_suite(&place);
     println!("\nsystem calls of one run, without seccomp");
     for (name, command) in commands(&place, &plain.path) {
         println!("  {name:<24} {:>10}", count_system_calls(&command("strace"), place.path()));
     }
     unmount(place.join(STATE), UnmountFlags::DETACH).expect("it was mounted above");
+}
+
+/// What containerd, Podman and the kubelet call: the verbs one by one, many at a time, and `exec`. With the default profile, as there.
+fn verbs_suite(place: &Place, bundle: &Path) {
+    let runtimes = runtimes(place);
+    let mut contenders: Vec<_> = runtimes
+        .iter()
+        .map(|runtime| {
+            Contender::work(runtime.name, move |number| {
+                let id = unique(&format!("life-{number}"));
+                let create = runtime.command(&["create", "--bundle", &bundle.display().to_string(), &id]);
+                let calls = [create, runtime.command(&["start", &id]), runtime.command(&["delete", "--force", &id])];
+                calls.into_iter().fold(Sample::default(), |sum, mut call| sum.plus(time_program(&mut call)))
+            })
+        })
+        .collect();
+    race(&mut contenders, 60, 10, Duration::ZERO);
+    table::print("create, start and delete, with the default seccomp profile", &contenders, &TARGETS[..2]);
+
+    let mut contenders: Vec<_> = runtimes
+        .iter()
+        .map(|runtime| {
+            Contender::work(runtime.name, move |number| {
+                let commands = (0..AT_A_TIME).map(|one| {
+                    let id = unique(&format!("many-{number}-{one}"));
+                    runtime.command(&["run", "--bundle", &bundle.display().to_string(), &id])
+                });
+                time_together(commands)
+            })
+        })
+        .collect();
+    race(&mut contenders, 20, 5, Duration::ZERO);
+    table::print(&format!("{AT_A_TIME} runs at a time, with the default seccomp profile"), &contenders, &TARGETS[..2]);
+
+    let waiting = Bundle::new(&place.directory("waiting"), &["/bin/sleep", "100000"]);
+    let id = unique("exec");
+    for runtime in &runtimes {
+        time_program(&mut runtime.command(&["run", "--detach", "--bundle", &waiting.path.display().to_string(), &id]));
+    }
+    let mut contenders: Vec<_> = runtimes
+        .iter()
+        .map(|runtime| {
+            let id = id.clone();
+            Contender::program(runtime.name, move |_| runtime.command(&["exec", &id, "/bin/true"]))
+        })
+        .collect();
+    race(&mut contenders, 100, 20, Duration::ZERO);
+    table::print("exec /bin/true", &contenders, &TARGETS[..2]);
+    println!("\nsystem calls of one exec");
+    for runtime in &runtimes {
+        let calls = count_system_calls(&runtime.command(&["exec", &id, "/bin/true"]), place.path());
+        println!("  {:<24} {calls:>10}", runtime.name);
+        time_program(&mut runtime.command(&["delete", "--force", &id]));
+    }
+}
+
+/// What the filter costs a program that does nothing but system calls. The containers' start is in it, and small beside it.
+fn filter_suite(place: &Place) {
+    let copy = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=1", COPIED_BYTES];
+    let plain = Bundle::new(&place.directory("busy"), &copy);
+    let mut filtered = Bundle::new(&place.directory("busy-filtered"), &copy);
+    filtered.change(|config| config["linux"]["seccomp"] = profile(config));
+    let runtimes = runtimes(place);
+    let mut contenders: Vec<_> = runtimes
+        .iter()
+        .map(|runtime| (runtime, runtime.name.to_owned(), &filtered))
+        .chain(runtimes.first().map(|ours| (ours, format!("{} unfiltered", ours.name), &plain)))
+        .map(|(runtime, name, bundle)| {
+            let path = bundle.path.display().to_string();
+            Contender::program(&name, move |number| {
+                runtime.command(&["run", "--bundle", &path, &unique(&format!("busy-{number}"))])
+            })
+        })
+        .collect();
+    race(&mut contenders, 12, 3, Duration::ZERO);
+    table::print("a million cheap system calls under the default seccomp profile", &contenders, FILTER_TARGETS);
+}
+
+/// An OCI runtime with a state directory of its own.
+struct Runtime {
+    name: &'static str,
+    program: PathBuf,
+    state: PathBuf,
+}
+
+impl Runtime {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.state).args(arguments);
+        command
+    }
+}
+
+/// Ours first, and those of the peers' that are installed.
+fn runtimes(place: &Place) -> Vec<Runtime> {
+    [("carrack-oci", programs::carrack_oci()), ("crun", "crun".into()), ("runc", "runc".into())]
+        .into_iter()
+        .filter(|(name, _)| *name == "carrack-oci" || programs::is_installed(name))
+        .map(|(name, program)| Runtime { name, program, state: place.directory(&format!("{STATE}/{name}")) })
+        .collect()
+}
+
+fn unique(suffix: &str) -> String {
+    format!("bench-{}-{suffix}", std::process::id())
 }
 
 /// In this program's own mount namespace.
@@ -69,14 +183,10 @@ type MakeCommand<'a> = Box<dyn Fn(&str) -> Command + 'a>;
 /// How each contender is called; the argument makes the container's id unique.
 fn commands<'a>(place: &'a Place, bundle: &'a Path) -> Vec<(&'static str, MakeCommand<'a>)> {
     let mut commands: Vec<(&'static str, MakeCommand<'a>)> = vec![];
-    let runtimes = [("carrack-oci", programs::carrack_oci()), ("crun", "crun".into()), ("runc", "runc".into())];
-    for (name, program) in runtimes {
-        if name != "carrack-oci" && !programs::is_installed(name) {
-            println!("{name} is not installed: left out");
-            continue;
-        }
-        let state = place.directory(&format!("{STATE}/{name}"));
-        commands.push((name, Box::new(move |suffix| run_command(&program, &state, bundle, suffix))));
+    for runtime in runtimes(place) {
+        let bundle = bundle.display().to_string();
+        let name = runtime.name;
+        commands.push((name, Box::new(move |suffix| runtime.command(&["run", "--bundle", &bundle, &unique(suffix)]))));
     }
     let floor = std::env::var_os("CARRACK_FLOOR").map(PathBuf::from).expect("cargo xtask bench sets CARRACK_FLOOR");
     commands.push((
@@ -88,17 +198,6 @@ fn commands<'a>(place: &'a Place, bundle: &'a Path) -> Vec<(&'static str, MakeCo
         }),
     ));
     commands
-}
-
-fn run_command(program: &Path, state: &Path, bundle: &Path, suffix: &str) -> Command {
-    let mut command = Command::new(program);
-    command
-        .arg("--root")
-        .arg(state)
-        .args(["run", "--bundle"])
-        .arg(bundle)
-        .arg(format!("bench-{}-{suffix}", std::process::id()));
-    command
 }
 
 /// Carrack's default profile, as every runtime reads it out of `config.json`.

@@ -115,7 +115,11 @@ fn copy_xattrs(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Err
         if name.starts_with(b"trusted.overlay.") {
             continue;
         }
-        let length = fgetxattr(source, name, &mut value[..])?;
+        let length = match fgetxattr(source, name, &mut value[..]) {
+            // Gone since, or a capability of another user namespace's root, which cannot be told here (capabilities(7), version 3).
+            Err(Errno::NODATA | Errno::OVERFLOW) => continue,
+            other => other?,
+        };
         match fsetxattr(target, name, &value[..length], XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP) | Ok(()) => {}
             Err(errno) => return Err(errno),

@@ -148,8 +148,8 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
             let message = "cannot exec in a paused container (use --ignore-paused to override)";
             return Err(ExecError::WrongState { message });
         }
-        // A create that died before there was a process.
-        (Status::Creating, None) if !state.is_locked()? => {
+        // A create that died before there was a process. One that came to its end between the two looks has a process now.
+        (Status::Creating, None) if !state.is_locked()? && state.read()?.is_none_or(|record| record.init.is_none()) => {
             return Err(ExecError::WrongState { message: "cannot exec in a stopped container" });
         }
         // Its first process, if there is one, still stands in the host's file tree.

@@ -41,7 +41,7 @@ pub use hook::HookError;
 pub use inside::root::Leave;
 pub use lifecycle::{
     DeleteError, Force, KillScope, SignalError, StartError, delete, kill, oom_killed, pause, processes, resume,
-    run_poststart, start, update,
+    run_poststart, start, start_after, update,
 };
 pub use notify::Notifier;
 pub use overlay::{Changes, OverlayError, open_overlay};

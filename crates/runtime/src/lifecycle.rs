@@ -68,6 +68,15 @@ fn record_of(directory: &StateDir) -> Result<Record, StateDirError> {
 
 /// Runs the program of a created container. Returns when it is executed, or tells why it is not; then the container is stopped.
 pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
+    start_after(state_root, id, |_| Ok(()))
+}
+
+/// The same; `prepare` is done before, when it is certain that the container has not been started, and nobody else can start it.
+pub fn start_after<T>(
+    state_root: &Path,
+    id: &ContainerId,
+    prepare: impl FnOnce(&StateDir) -> Result<T, StepError>,
+) -> Result<T, StartError> {
     let directory = StateDir::open_locked(state_root, id)?;
     let record = record_of(&directory)?;
     let wrong = |message: String| Err(StartError::WrongState { message });
@@ -77,6 +86,7 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         Status::Running | Status::Paused => return wrong("cannot start an already running container".into()),
         Status::Creating => return wrong("cannot start a container in the creating state".into()),
     }
+    let prepared = prepare(&directory)?;
     let mut connection = match UnixStream::connect(directory.start_socket()) {
         Ok(connection) => connection,
         // The last `start` died between the exec and removing the socket.
@@ -111,7 +121,7 @@ pub fn start(state_root: &Path, id: &ContainerId) -> Result<(), StartError> {
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) =>
         {
-            run_poststart(&record)
+            run_poststart(&record).map(|()| prepared)
         }
         Err(error) => Err(error).doing(|| "hear from the container").map_err(Into::into),
     }
@@ -360,10 +370,14 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
     };
     // Whoever created it died before it had made anything: nobody else knows of the container, but its id is to be free.
     let Some(record) = directory.read()? else {
-        directory.remove()?;
+        // What somebody else keeps under such a name is theirs.
+        let is_leftover = directory.is_leftover()?;
+        if is_leftover {
+            directory.remove()?;
+        }
         return match force {
-            Force::Yes => Ok(Vec::new()),
-            Force::No => Err(StateDirError::NotFound { id: id.clone() }.into()),
+            Force::Yes if is_leftover => Ok(Vec::new()),
+            _ => Err(StateDirError::NotFound { id: id.clone() }.into()),
         };
     };
     let group = group_of(&record)?;

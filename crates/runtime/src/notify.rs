@@ -8,18 +8,18 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use carrack_oci_config::{Mount, Spec};
 use carrack_sys::fd_passing;
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
+use carrack_sys::rustix::fs::Mode;
 use carrack_sys::rustix::io::{Errno, retry_on_intr};
 use carrack_sys::rustix::net::SendFlags;
 use carrack_sys::rustix::pipe::{PipeFlags, pipe_with};
-use carrack_sys::rustix::process::{Pid, PidfdFlags, pidfd_open};
+use carrack_sys::rustix::process::{Pid, PidfdFlags, pidfd_open, umask};
 use carrack_words::ProcessId;
 
 use crate::process_stat;
@@ -74,15 +74,18 @@ impl Notifier {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let socket = UnixDatagram::bind(&path)?;
-        // Whoever the program runs as.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+        // For whoever the program runs as. Not by path afterwards: the container may have made the directory writable and put a link there.
+        let before = umask(Mode::empty());
+        let socket = UnixDatagram::bind(&path);
+        umask(before);
+        let socket = socket?;
         socket.set_nonblocking(true)?;
         Ok(Some(Self { socket, supervisor }))
     }
 
-    /// Reads what the container has said, without waiting; whether it is ready. Then `main_pid` is told as the process to watch.
-    pub fn pass_on(&self, main_pid: i32) -> io::Result<bool> {
+    /// Reads what the container has said, without waiting. When it is ready, `main_pid` is told as the process to watch, and the answer ends when the
+    /// supervisor has heard.
+    pub fn pass_on(&self, main_pid: i32) -> io::Result<Option<OwnedFd>> {
         let mut buffer = [0; MAX_MESSAGE_BYTES];
         loop {
             match self.socket.recv(&mut buffer) {
@@ -90,31 +93,30 @@ impl Notifier {
                     if let Some(ready) =
                         buffer[..length].split(|&byte| byte == b'\n').find(|line| line.starts_with(b"READY="))
                     {
-                        return self.tell(ready, main_pid).map(|()| true);
+                        return self.tell(ready, main_pid).map(Some);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn tell(&self, ready: &[u8], main_pid: i32) -> io::Result<()> {
+    /// Never waits: a supervisor whose queue is full is not told.
+    fn tell(&self, ready: &[u8], main_pid: i32) -> io::Result<OwnedFd> {
         let supervisor = UnixDatagram::unbound()?;
+        supervisor.set_nonblocking(true)?;
         supervisor.connect_addr(&self.supervisor)?;
         supervisor.send(&[ready, b"\n"].concat())?;
         supervisor.send(format!("MAINPID={main_pid}\n").as_bytes())?;
         // The supervisor closes our handle when it has come to this message, and so has read those before.
         let (heard, barrier) = pipe_with(PipeFlags::CLOEXEC)?;
         fd_passing::send(&supervisor, b"BARRIER=1", &[barrier.as_fd()], SendFlags::empty())?;
-        drop(barrier);
-        let timeout = Timespec { tv_sec: BARRIER_SECONDS, tv_nsec: 0 };
-        retry_on_intr(|| poll(&mut [PollFd::new(&heard, PollFlags::IN)], Some(&timeout)))?;
-        Ok(())
+        Ok(heard)
     }
 
-    /// Waits until the container is ready, or its first process has ended; that is the one to watch.
+    /// Waits until the container is ready and the supervisor has heard of it, or its first process has ended; that is the one to watch.
     pub fn wait(&self, init: ProcessId) -> io::Result<()> {
         let pid = Pid::from_raw(init.pid).ok_or(Errno::SRCH)?;
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -122,7 +124,15 @@ impl Notifier {
             other => other?,
         };
         let mut is_over = !process_stat::is_alive(init)?;
-        while !self.pass_on(init.pid)? && !is_over {
+        loop {
+            if let Some(heard) = self.pass_on(init.pid)? {
+                let timeout = Timespec { tv_sec: BARRIER_SECONDS, tv_nsec: 0 };
+                retry_on_intr(|| poll(&mut [PollFd::new(&heard, PollFlags::IN)], Some(&timeout)))?;
+                return Ok(());
+            }
+            if is_over {
+                return Ok(());
+            }
             let mut fds = [PollFd::new(&handle, PollFlags::IN), PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -130,6 +140,5 @@ impl Notifier {
             }
             is_over = !fds[0].revents().is_empty();
         }
-        Ok(())
     }
 }

@@ -44,6 +44,8 @@ pub fn state(state_root: &Path, id: &ContainerId) -> Result<State, StateError> {
             Ok(show(&record, status))
         }
         None if directory.is_locked()? => Ok(nothing_yet(id)),
+        // It may have come to its end between the two looks.
+        None if directory.read()?.is_some() => state(state_root, id),
         // A create died before it had made anything.
         None => Err(StateDirError::NotFound { id: id.clone() }.into()),
     }

@@ -24,9 +24,10 @@ use std::time::{Duration, Instant};
 
 use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
 use carrack_sys::rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, rmdir, statat, unlinkat,
 };
 use carrack_sys::rustix::io::Errno;
+use carrack_sys::rustix::process::geteuid;
 use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -225,6 +226,8 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// How often a lock that may be waited for only so long is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
+/// Those who only look have a lock for less.
+const LOOK_PATIENCE: Duration = Duration::from_millis(50);
 
 impl StateDir {
     /// Makes the directory of a new container, and locks it.
@@ -252,21 +255,45 @@ impl StateDir {
             other => other.map_err(|error| failed("open", error))?,
         };
         // A caller's umask may have taken more than group and others.
-        if fstat(&handle).map_err(|error| failed("open", error))?.st_mode & 0o777 != 0o700 {
+        if is_new && fstat(&handle).map_err(|error| failed("open", error))?.st_mode & 0o777 != 0o700 {
             fchmod(&handle, Mode::from(0o700)).map_err(|error| failed("set the mode of", error))?;
         }
         // A directory without a record and without a lock is what a create left that died at once. Whoever finds it may have it, and so may somebody
-        // who came between our making it and our locking it.
-        let lock = if is_new { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        match flock(&handle, lock) {
-            Err(Errno::WOULDBLOCK) => return Err(exists()),
-            other => other.map_err(|error| failed("lock", error))?,
+        // who came between our making it and our locking it. Others may only be looking whether it is locked.
+        let directory = Self { id: id.clone(), handle, path: path.clone() };
+        if !directory.lock_until(Instant::now() + LOOK_PATIENCE)? {
+            return Err(exists());
         }
-        let is_taken = match openat(&handle, RECORD, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT) => fstat(&handle).map_err(|error| failed("open", error))?.st_nlink == 0,
-            _ => true,
+        if directory.has_no_record()? && (is_new || directory.is_leftover()?) { Ok(directory) } else { Err(exists()) }
+    }
+
+    /// Whether it is there, and nobody has written a record into it.
+    fn has_no_record(&self) -> Result<bool, StateDirError> {
+        let looked = match statat(&self.handle, RECORD, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => fstat(&self.handle).map(|stat| stat.st_nlink > 0),
+            other => other.map(|_| false),
         };
-        if is_taken { Err(exists()) } else { Ok(Self { id: id.clone(), handle, path }) }
+        self.failing("look into", looked)
+    }
+
+    /// Whether it is there, ours, and has nothing in it but what a create makes.
+    pub fn is_leftover(&self) -> Result<bool, StateDirError> {
+        self.failing("look into", self.look_for_strangers())
+    }
+
+    fn look_for_strangers(&self) -> Result<bool, Errno> {
+        let stat = fstat(&self.handle)?;
+        if stat.st_nlink == 0 || stat.st_mode & 0o777 != 0o700 || stat.st_uid != geteuid().as_raw() {
+            return Ok(false);
+        }
+        for entry in Dir::read_from(&self.handle)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if ![".", "..", RECORD, START_SOCKET, NOTIFY_DIRECTORY].iter().any(|own| own.as_bytes() == name) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Opens the directory of a container that exists.
@@ -289,12 +316,17 @@ impl StateDir {
     /// The same, but only until `deadline`; `None` if somebody else still changes the state then.
     pub fn open_locked_until(root: &Path, id: &ContainerId, deadline: Instant) -> Result<Option<Self>, StateDirError> {
         let directory = Self::open(root, id)?;
+        if directory.lock_until(deadline)? { directory.if_still_there().map(Some) } else { Ok(None) }
+    }
+
+    /// Whether the lock could be had.
+    fn lock_until(&self, deadline: Instant) -> Result<bool, StateDirError> {
         loop {
-            match flock(&directory.handle, FlockOperation::NonBlockingLockExclusive) {
+            match flock(&self.handle, FlockOperation::NonBlockingLockExclusive) {
                 // flock(2) knows no deadline.
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_INTERVAL),
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                other => return directory.failing("lock", other).and_then(|()| directory.if_still_there()).map(Some),
+                Err(Errno::WOULDBLOCK) => return Ok(false),
+                other => return self.failing("lock", other).map(|()| true),
             }
         }
     }
@@ -406,7 +438,7 @@ impl StateDir {
 
     /// Whether the container waits for `start`.
     pub fn has_start_socket(&self) -> Result<bool, StateDirError> {
-        match carrack_sys::rustix::fs::statat(&self.handle, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(&self.handle, START_SOCKET, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => self.failing("look into", Err(error)),
@@ -423,6 +455,8 @@ impl StateDir {
 
     /// Makes the directory of the socket on which the container says that it is ready.
     pub fn make_notify_directory(&self) -> Result<(), StateDirError> {
+        // A create that died may have left one.
+        self.remove_notify_directory()?;
         self.failing("make a directory in", mkdirat(&self.handle, NOTIFY_DIRECTORY, Mode::from(0o755)))?;
         let made = self.failing("open a directory in", open_directory(&self.notify_directory()))?;
         self.failing("set the mode of a directory in", fchmod(&made, Mode::from(0o755)))
@@ -438,33 +472,29 @@ impl StateDir {
         carrack_rooted::path_of(&self.handle).join(NOTIFY_DIRECTORY).join(NOTIFY_SOCKET)
     }
 
+    /// The container may have got write access to it.
     fn remove_notify_directory(&self) -> Result<(), StateDirError> {
-        let files = [
-            (format!("{NOTIFY_DIRECTORY}/{NOTIFY_SOCKET}"), AtFlags::empty()),
-            (NOTIFY_DIRECTORY.to_owned(), AtFlags::REMOVEDIR),
-        ];
-        files.iter().try_for_each(|(name, flags)| match unlinkat(&self.handle, name, *flags) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => self.failing("remove the notify socket from", Err(error)),
+        let path = self.notify_directory();
+        carrack_rooted::remove_tree(&path).map_err(|source| StateDirError::Io {
+            doing: "remove the directory of the notify socket",
+            path,
+            source,
         })
     }
 
     /// Removes the directory: from here on the id is free. What is gone already is fine.
     pub fn remove(&self) -> Result<(), StateDirError> {
-        match unlinkat(&self.handle, RECORD, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return self.failing("remove a file from", Err(error)),
-        }
-        let mut removed = carrack_sys::rustix::fs::rmdir(&self.path);
-        if removed == Err(Errno::NOTEMPTY) {
-            self.remove_start_socket()?;
+        let gone = |removed: Result<(), Errno>| match removed {
+            Err(Errno::NOENT) => Ok(()),
+            other => other,
+        };
+        // The record goes last of what is in it: without it, nobody would find what is left.
+        self.remove_start_socket()?;
+        if statat(&self.handle, NOTIFY_DIRECTORY, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             self.remove_notify_directory()?;
-            removed = carrack_sys::rustix::fs::rmdir(&self.path);
         }
-        match removed {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => self.failing("remove", Err(error)),
-        }
+        self.failing("remove a file from", gone(unlinkat(&self.handle, RECORD, AtFlags::empty())))?;
+        self.failing("remove", gone(rmdir(&self.path)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use carrack_oci_config::Process;
 use carrack_runtime::{
     ChildOf, CreateOptions, CreateRequest, ExecRequest, Force, KillScope, Leave, Notifier, Pending, Rootfs, Sealed,
-    StartMode, TerminalUse, begin_create, begin_exec, describe, describe_io,
+    StartMode, StepError, TerminalUse, begin_create, begin_exec, describe, describe_io,
 };
 use carrack_sys::rustix::process::{getegid, geteuid};
 use carrack_sys::task::set_child_subreaper;
@@ -23,6 +23,7 @@ const DEFAULT_ROOT: &str = "/run/carrack-oci";
 /// What a failed exec returns; callers tell it from the program's own codes by this. A command line that makes no sense returns 1 here too.
 const EXEC_FAILED: u8 = 255;
 
+const LISTEN: &str = "listen to what the container says of its readiness";
 const NOTIFY: &str = "tell NOTIFY_SOCKET that the container is ready";
 
 const GLOBAL: &[Flag] = &[
@@ -286,13 +287,17 @@ fn supervisor() -> Option<String> {
 fn notifier(global: &Global, id: &ContainerId) -> Result<Option<Notifier>, Failure> {
     let Some(supervisor) = supervisor() else { return Ok(None) };
     let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
-    Notifier::bind(&state, &supervisor).map_err(system("listen to what the container says of its readiness"))
+    Notifier::bind(&state, &supervisor).map_err(system(LISTEN))
 }
 
 fn start(global: &Global, id: &ContainerId) -> Result<u8, Failure> {
-    let notifier = notifier(global, id)?;
-    carrack_runtime::start(&global.root, id).map_err(|error| failed(&error))?;
-    let Some(notifier) = notifier else { return Ok(0) };
+    let notifier = carrack_runtime::start_after(&global.root, id, |state| match supervisor() {
+        Some(supervisor) => {
+            Notifier::bind(state, &supervisor).map_err(|source| StepError::Failed { doing: LISTEN.into(), source })
+        }
+        None => Ok(None),
+    });
+    let Some(notifier) = notifier.map_err(|error| failed(&error))? else { return Ok(0) };
     let state = carrack_runtime::StateDir::open(&global.root, id).map_err(|error| failed(&error))?;
     match state.read().map_err(|error| failed(&error))?.and_then(|record| record.init) {
         Some(init) => notifier.wait(init).map_err(system(NOTIFY)).map(|()| 0),
@@ -306,6 +311,7 @@ fn preserve_fds(flags: &Parsed, first: u32) -> Result<u32, Failure> {
     let count: u32 = first.saturating_add(flags.number("preserve-fds")?.unwrap_or(0));
     match (3..).take(count as usize).find(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).is_err()) {
         None => Ok(count),
+        Some(number) if number < 3 + first => Err(failure(format!("LISTEN_FDS={first}: handle {number} is not open"))),
         Some(number) => Err(failure(format!("--preserve-fds {}: handle {number} is not open", count - first))),
     }
 }
@@ -422,9 +428,15 @@ fn stay(
     let console = pending.console.take().filter(|_| flags.value("console-socket").is_none());
     let created = pending.finish(|| drop(sealed)).map_err(|error| failed(&error))?;
     let hooks = carrack_runtime::run_poststart(&created.record);
-    let exit = foreground
-        .wait(created.process.pid, &created.pidfd, console.as_ref(), flows)
-        .map_err(system("wait for the container"))?;
+    let warn = |text: &str| global.log.warning(text);
+    let exit = match foreground.wait(created.process.pid, &created.pidfd, console.as_ref(), flows, &warn) {
+        Ok(exit) => exit,
+        // Nobody would wait for it any more.
+        Err(error) => {
+            let _ = carrack_runtime::delete(&global.root, &created.record.id, Force::Yes);
+            return Err(system("wait for the container")(error));
+        }
+    };
     if !flags.is_set("keep") {
         for failure in created.delete_ended().map_err(|error| failed(&error))? {
             global.log.warning(&describe(&failure));
@@ -490,7 +502,9 @@ fn exec_sealed(
     match foreground {
         None => Ok(0),
         Some(foreground) => {
-            let exit = foreground.wait(pid, &pidfd, console.as_ref(), flows).map_err(system("wait for the process"))?;
+            let exit = foreground
+                .wait(pid, &pidfd, console.as_ref(), flows, &|text| global.log.warning(text))
+                .map_err(system("wait for the process"))?;
             Ok(exit.code() as u8)
         }
     }

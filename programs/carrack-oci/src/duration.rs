@@ -21,7 +21,8 @@ pub fn parse(text: &str) -> Option<Duration> {
         seconds += number * scale;
         rest = &rest[unit.len()..];
         if rest.is_empty() {
-            return Duration::try_from_secs_f64(seconds).ok();
+            // Go's are 63 bits of nanoseconds.
+            return Duration::try_from_secs_f64(seconds).ok().filter(|length| length.as_nanos() <= i64::MAX as u128);
         }
     }
 }
@@ -47,6 +48,7 @@ mod tests {
             ("5 s", None),
             ("5days", None),
             ("99999999999999999999h", None),
+            ("5000000000000000h", None),
         ] {
             assert_eq!(parse(text), want.map(Duration::from_millis), "{text}");
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use carrack_runtime::Notifier;
+use carrack_runtime::{Notifier, describe_io};
 use carrack_sys::rustix::event::{PollFd, PollFlags, poll};
 use carrack_sys::rustix::io::{Errno, read, retry_on_intr, write};
 use carrack_sys::rustix::process::{WaitOptions, wait};
@@ -39,8 +39,17 @@ impl Foreground {
         Ok(Self { signals: SignalQueue::open(&wanted)?, notifier: None })
     }
 
-    /// Stays until the process ends, with its terminal if it has one, and its streams as far as they are copied.
-    pub fn wait(mut self, pid: i32, pidfd: &OwnedFd, console: Option<&OwnedFd>, mut flows: Flows) -> io::Result<Exit> {
+    /// Stays until the process ends, with its terminal if it has one, and its streams as far as they are copied. `warn` is told what fails besides.
+    pub fn wait(
+        mut self,
+        pid: i32,
+        pidfd: &OwnedFd,
+        console: Option<&OwnedFd>,
+        mut flows: Flows,
+        warn: &dyn Fn(&str),
+    ) -> io::Result<Exit> {
+        // We stay, so nobody has to wait until the supervisor has heard; but it is to be able to say so.
+        let mut _heard = None;
         let mut exit = None;
         let relay = console.map(Relay::new).transpose()?;
         loop {
@@ -67,10 +76,15 @@ impl Foreground {
                 relay.pump(&ready[2..first_flow])?;
             }
             flows.pump(&ready[first_flow..after_flows])?;
-            if let (Some(notifier), Some(true)) = (&self.notifier, ready.get(after_flows))
-                && notifier.pass_on(std::process::id() as i32)?
-            {
-                self.notifier = None;
+            if let (Some(notifier), Some(true)) = (&self.notifier, ready.get(after_flows)) {
+                match notifier.pass_on(std::process::id() as i32) {
+                    Ok(None) => {}
+                    Ok(heard) => (_heard, self.notifier) = (heard, None),
+                    Err(error) => {
+                        warn(&format!("tell the supervisor that the container is ready: {}", describe_io(&error)));
+                        self.notifier = None;
+                    }
+                }
             }
             if is_over {
                 if let Some(relay) = &relay {

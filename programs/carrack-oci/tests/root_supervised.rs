@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
@@ -111,5 +112,79 @@ fn root_a_supervisor_hears_that_the_container_is_ready() {
     assert_eq!(hear(&supervisor), ready(&run.id().to_string()));
     fs::write(bundle.inside("stop"), "").unwrap();
     assert!(run.wait().unwrap().success());
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_second_start_takes_nothing_from_the_first() {
+    need_root!("root_a_second_start_takes_nothing_from_the_first");
+    let mut bundle = Bundle::new("");
+    notifying(&mut bundle);
+    // It says that it is ready only when it may.
+    bundle.config["process"]["args"] = json!([
+        "/bin/sh",
+        "-c",
+        "while ! test -e /go; do sleep 0.01; done; exec /helper --exact notifying_child --nocapture --test-threads=1"
+    ]);
+    bundle.write();
+    let id = bundle.id();
+    let address = bundle.directory.join("supervisor.sock");
+    let supervisor = UnixDatagram::bind(&address).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = bundle.command(arguments);
+        command.env("NOTIFY_SOCKET", &address);
+        command
+    };
+    assert!(command(&["create", &id]).stdout(std::process::Stdio::null()).status().unwrap().success());
+    let mut start = command(&["start", &id]).spawn().unwrap();
+    bundle.await_status(&id, "running");
+    let second = command(&["start", &id]).output().unwrap();
+    assert_eq!(String::from_utf8(second.stderr).unwrap(), "cannot start an already running container\n");
+    fs::write(bundle.inside("go"), "").unwrap();
+    assert_eq!(hear(&supervisor)[0], "READY=1\n");
+    assert!(start.wait().unwrap().success());
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_supervisor_that_is_gone_does_not_end_the_container() {
+    need_root!("root_a_supervisor_that_is_gone_does_not_end_the_container");
+    let mut bundle = Bundle::new("");
+    notifying(&mut bundle);
+    fs::write(bundle.inside("stop"), "").unwrap();
+    let id = bundle.id();
+    let said = bundle.command(&["run", &id]).env("NOTIFY_SOCKET", "/nobody/listens").output().unwrap();
+    let error = String::from_utf8(said.stderr).unwrap();
+    assert!(error.contains("tell the supervisor that the container is ready: no such file or directory"), "{error}");
+    assert!(said.status.success());
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_what_a_dead_create_left_is_taken_over_and_what_is_somebody_elses_is_not() {
+    need_root!("root_what_a_dead_create_left_is_taken_over_and_what_is_somebody_elses_is_not");
+    let mut bundle = Bundle::new("");
+    notifying(&mut bundle);
+    fs::write(bundle.inside("stop"), "").unwrap();
+    let address = bundle.directory.join("supervisor.sock");
+    let supervisor = UnixDatagram::bind(&address).unwrap();
+    let id = bundle.id();
+    let left = bundle.directory.join("state").join(&id);
+    fs::create_dir_all(left.join("notify/strange")).unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(bundle.command(&["run", &id]).env("NOTIFY_SOCKET", &address).status().unwrap().success());
+    drop(supervisor);
+    for (mode, content) in [(0o755, None), (0o700, Some("theirs"))] {
+        fs::create_dir(&left).unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(mode)).unwrap();
+        if let Some(name) = content {
+            fs::write(left.join(name), "").unwrap();
+        }
+        let said = bundle.oci(&["create", &id]);
+        assert_eq!(said.err, "container with given ID already exists\n");
+        assert_eq!(fs::metadata(&left).unwrap().permissions().mode() & 0o777, mode);
+        fs::remove_dir_all(&left).unwrap();
+    }
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
@@ -253,17 +254,21 @@ fn root_a_state_that_is_half_made_is_nobodys_and_a_damaged_one_is_told() {
     let state = bundle.state_root();
     let half = state.join(&id);
     let gone = "container does not exist\n";
-    for verb in ["state", "start", "kill", "ps", "pause", "resume", "delete"] {
+    let make_half = || {
         fs::create_dir_all(&half).unwrap();
+        fs::set_permissions(&half, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    for verb in ["state", "start", "kill", "ps", "pause", "resume", "delete"] {
+        make_half();
         let said = bundle.oci(&[verb, &id]);
         assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (1, "", gone), "{verb}");
         assert_eq!(half.exists(), verb != "delete", "{verb}");
     }
-    fs::create_dir_all(&half).unwrap();
+    make_half();
     assert_eq!(bundle.oci(&["exec", &id, "true"]).err, gone);
     assert_eq!(bundle.oci(&["delete", "--force", &id]).code, 0);
     assert!(!half.exists());
-    fs::create_dir_all(&half).unwrap();
+    make_half();
     let said = bundle.oci(&["create", &id]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
 
