@@ -156,6 +156,9 @@ impl Root {
 
     /// A handle (`O_PATH`) on the file, which is made empty if missing, and its parents with mode 0755. What is there already
     /// is left as it is, unless it is a directory, which is refused.
+    ///
+    /// A symbolic link whose target is missing is followed, within the root, and the target made: images have
+    /// `/etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf` and nothing there.
     pub fn create_file(&self, path: impl AsRef<Path>, mode: u32) -> Result<OwnedFd, RootedError> {
         let path = path.as_ref();
         let failed = |source| RootedError::CreateFile { path: path.to_owned(), source };
@@ -168,15 +171,33 @@ impl Root {
                 return if is_directory { Err(failed(Errno::ISDIR.into())) } else { Ok(handle) };
             }
         }
-        let relative = RelativePath::new(path);
-        let (parent, name) = relative.split_last().ok_or_else(|| failed(Errno::ISDIR.into()))?;
-        let directory = self.create_dir_all(parent, 0o755)?;
-        let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY | OFlags::NONBLOCK;
-        // O_EXCL and O_NOFOLLOW: a link that leads nowhere is refused, and nothing that appears meanwhile is opened.
-        let file =
-            openat(&directory, name, flags | OFlags::EXCL, Mode::from(mode)).map_err(|error| failed(error.into()))?;
-        drop(file);
-        child_of(directory.as_fd(), name, OFlags::PATH).map_err(failed)
+        let mut wanted = RelativePath::new(path);
+        for _ in 0..MAX_LINKS {
+            let (parent, name) = wanted.split_last().ok_or_else(|| failed(Errno::ISDIR.into()))?;
+            let directory = self.create_dir_all(parent, 0o755)?;
+            let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY | OFlags::NONBLOCK;
+            // O_EXCL and O_NOFOLLOW: nothing that appears meanwhile is opened.
+            match openat(&directory, name, flags | OFlags::EXCL, Mode::from(mode)) {
+                Ok(_) => return child_of(directory.as_fd(), name, OFlags::PATH).map_err(failed),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            match readlinkat(&directory, name, Vec::new()) {
+                Ok(target) => {
+                    let target = target.to_str().map_err(|_| failed(Errno::ILSEQ.into()))?;
+                    wanted = RelativePath::new(parent.join(target));
+                }
+                // Somebody was faster.
+                Err(Errno::INVAL) => return child_of(directory.as_fd(), name, OFlags::PATH).map_err(failed),
+                Err(error) => return Err(failed(error.into())),
+            }
+            // The link may lead to something that is there by another way.
+            match self.open_raw(wanted.as_path(), OFlags::PATH) {
+                Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
+                other => return other.map_err(failed),
+            }
+        }
+        Err(failed(Errno::LOOP.into()))
     }
 }
 
@@ -289,6 +310,25 @@ mod tests {
         assert_eq!(inode(&root.create_file("etc/deep/hosts", 0o644).unwrap()), inode(&first));
         assert_eq!(fs::read_to_string(tree.inside("etc/deep/hosts")).unwrap(), "kept");
         assert!(root.create_file("etc", 0o644).is_err(), "a directory is not a file");
+    }
+
+    #[test]
+    fn a_file_is_made_where_a_link_to_nowhere_leads_but_inside() {
+        let tree = Tree::new("dangling-file");
+        let root = tree.root();
+        fs::create_dir(tree.inside("etc")).unwrap();
+        symlink("../run/systemd/stub", tree.inside("etc/resolv.conf")).unwrap();
+        symlink("/../../../escaped", tree.inside("etc/out")).unwrap();
+        symlink("second", tree.inside("etc/first")).unwrap();
+        symlink("/var/third", tree.inside("etc/second")).unwrap();
+        for (path, want) in
+            [("/etc/resolv.conf", "run/systemd/stub"), ("etc/out", "escaped"), ("etc/first", "var/third")]
+        {
+            let made = root.create_file(path, 0o644).unwrap();
+            assert_eq!(inode(&made), fs::metadata(tree.inside(want)).unwrap().ino(), "{path}");
+        }
+        assert!(!tree.0.join("escaped").exists());
+        assert_eq!(fs::read_link(tree.inside("etc/first")).unwrap(), Path::new("second"));
     }
 
     #[test]

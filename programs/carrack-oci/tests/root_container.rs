@@ -302,6 +302,45 @@ fn root_a_device_with_a_relative_path_is_made_below_the_root_and_nowhere_else() 
 }
 
 #[test]
+fn root_only_procfs_lies_on_proc() {
+    need_root!("root_only_procfs_lies_on_proc");
+    let mut bundle = Bundle::new("echo started");
+    let forged = bundle.directory.join("forged");
+    fs::create_dir(&forged).unwrap();
+    symlink("proc", bundle.inside("elsewhere")).unwrap();
+    let plain = bundle.config["mounts"].clone();
+    for (place, with_proc) in [("/proc", false), ("/proc", true), ("/elsewhere", false), ("//proc/.", true)] {
+        let mut mounts = plain.clone();
+        if !with_proc {
+            mounts.as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+        }
+        let forged = json!({"destination": place, "type": "bind", "source": forged, "options": ["rbind"]});
+        mounts.as_array_mut().unwrap().push(forged);
+        bundle.config["mounts"] = mounts;
+        let said = bundle.run();
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{place}");
+        assert!(said.err.contains("cannot be mounted because it is not of type proc"), "{place}: {}", said.err);
+    }
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_file_can_be_bound_where_a_link_of_the_image_leads_nowhere() {
+    need_root!("root_a_file_can_be_bound_where_a_link_of_the_image_leads_nowhere");
+    let mut bundle = Bundle::new("cat /etc/resolv.conf /run/systemd/stub");
+    symlink("../run/systemd/stub", bundle.inside("etc/resolv.conf")).unwrap();
+    let file = bundle.directory.join("resolv.conf");
+    fs::write(&file, "nameserver\n").unwrap();
+    bundle.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/etc/resolv.conf", "type": "bind", "source": file, "options": ["rbind", "ro"]}));
+    let said = bundle.run();
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("nameserver\nnameserver\n", ""));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_masked_paths_are_empty_and_readonly_paths_refuse() {
     need_root!("root_masked_paths_are_empty_and_readonly_paths_refuse");
     let mut bundle = Bundle::new(

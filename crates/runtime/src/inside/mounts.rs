@@ -91,16 +91,27 @@ fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepE
         root.create_file(&step.destination, 0o644)?
     };
     let is_proc = |handle: &OwnedFd| Ok::<_, StepError>(fstatfs(handle).doing(failed)?.f_type as i64 == PROC_MAGIC);
-    // The host's procfs in place of the container's own forges nothing.
-    let is_procfs_on_proc = step.destination.trim_end_matches('/') == "/proc"
-        && is_proc(tree)?
-        && fstat(tree).doing(failed)?.st_ino == PROC_ROOT_INODE;
-    if is_proc(&target)? && !is_procfs_on_proc && !PROC_FILES.contains(&step.destination.as_str()) {
-        let message = format!("{}: {:?} cannot be mounted because it is inside /proc", failed(), step.destination);
-        return Err(StepError::refused(Kind::Invalid, message));
+    let refuse = |why: &str| {
+        let message = format!("{}: {:?} cannot be mounted because it is {why}", failed(), step.destination);
+        Err(StepError::refused(Kind::Invalid, message))
+    };
+    if is_slash_proc(root, &target).doing(failed)? {
+        // The host's procfs in place of the container's own forges nothing; a directory would, labels and parameters among it.
+        if !is_proc(tree)? || fstat(tree).doing(failed)?.st_ino != PROC_ROOT_INODE {
+            return refuse("not of type proc");
+        }
+    } else if is_proc(&target)? && !PROC_FILES.contains(&step.destination.as_str()) {
+        return refuse("inside /proc");
     }
     mounting::attach(tree, &target).doing(failed)?;
     apply_options(tree, &step.options, true).doing(failed)
+}
+
+/// Whether it is the container's `/proc`, by whatever name.
+fn is_slash_proc(root: &Root, target: &OwnedFd) -> std::io::Result<bool> {
+    let Ok(proc) = root.resolve("/proc") else { return Ok(false) };
+    let (proc, target) = (fstat(&proc)?, fstat(target)?);
+    Ok((proc.st_dev, proc.st_ino) == (target.st_dev, target.st_ino))
 }
 
 /// Attributes and propagation, after attaching. A bind mount that says nothing about propagation gets events of the host and sends none, as with
