@@ -95,14 +95,16 @@ fn verbs_suite(place: &Place, bundle: &Path) {
     table::print(&format!("{AT_A_TIME} runs at a time, with the default seccomp profile"), &contenders, &TARGETS[..2]);
 
     let waiting = Bundle::new(&place.directory("waiting"), &["/bin/sleep", "100000"]);
-    let id = unique("exec");
+    // A cgroup has the name of its container: no two may have the same.
+    let id = |runtime: &Runtime| unique(&format!("exec-{}", runtime.name));
     for runtime in &runtimes {
-        time_program(&mut runtime.command(&["run", "--detach", "--bundle", &waiting.path.display().to_string(), &id]));
+        let bundle = waiting.path.display().to_string();
+        time_program(&mut runtime.command(&["run", "--detach", "--bundle", &bundle, &id(runtime)]));
     }
     let mut contenders: Vec<_> = runtimes
         .iter()
         .map(|runtime| {
-            let id = id.clone();
+            let id = id(runtime);
             Contender::program(runtime.name, move |_| runtime.command(&["exec", &id, "/bin/true"]))
         })
         .collect();
@@ -110,6 +112,7 @@ fn verbs_suite(place: &Place, bundle: &Path) {
     table::print("exec /bin/true", &contenders, &TARGETS[..2]);
     println!("\nsystem calls of one exec");
     for runtime in &runtimes {
+        let id = id(runtime);
         let calls = count_system_calls(&runtime.command(&["exec", &id, "/bin/true"]), place.path());
         println!("  {:<24} {calls:>10}", runtime.name);
         time_program(&mut runtime.command(&["delete", "--force", &id]));
