@@ -31,9 +31,10 @@ use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
 use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
-use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
+use crate::inside::init::{self, InitOrder, Luggage};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
+use crate::listener::Agent;
 use crate::notify;
 use crate::origin;
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
@@ -300,7 +301,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         is_ready: false,
         namespaces: plan.namespaces.own().bits(),
         has_own_pids: plan.namespaces.new.contains(Namespaces::PID),
-        filter: filter.as_ref().map(record_filter),
+        filter: filter.as_ref().map(|program| record_filter(program, &plan, &request.bundle)),
         new_keyring: !request.no_new_keyring,
         process: process_defaults,
         poststart: plan.hooks.poststart.clone(),
@@ -409,10 +410,19 @@ impl Pending {
             undo.state().mark_ready()?;
         }
         // The end of the stream is the exec, which closes the handle, or the process giving the handle up to wait for `start`.
-        match channel.next().doing(|| "hear from the container")? {
-            Some((FromInside::Failed { kind, message }, _)) => return Err(CreateError::Inside { kind, message }),
-            Some((other, _)) => return Err(unexpected(&other)),
-            None => {}
+        loop {
+            match (channel.next().doing(|| "hear from the container")?, record.agent(), &undo.init) {
+                (None, ..) => break,
+                (Some((FromInside::Listener { number }, _)), Some(agent), Some(init)) => {
+                    let state = State { pid: process.pid, ..hook_state(&record) };
+                    agent.introduce(init.as_fd(), process.pid, number, state)?;
+                    channel.go_on().doing(|| "talk to the container")?;
+                }
+                (Some((FromInside::Failed { kind, message }, _)), ..) => {
+                    return Err(CreateError::Inside { kind, message });
+                }
+                (Some((other, _)), ..) => return Err(unexpected(&other)),
+            }
         }
         undo.state().unlock()?;
         let (state, group, pidfd) = undo.disarm().ok_or_else(|| CreateError::Died { how: "no handle".into() })?;
@@ -511,18 +521,18 @@ fn compile_filter(plan: &Plan) -> Result<Option<Program>, CreateError> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
     let program = carrack_seccomp::compile(profile, HOST_ARCH, &KernelSupport::probe())
         .map_err(|error| StepError::refused(error.kind(), format!("seccomp: {}", describe(&error))))?;
-    refuse_listener(&program)?;
     Ok(Some(program))
 }
 
-fn record_filter(program: &Program) -> FilterRecord {
+fn record_filter(program: &Program, plan: &Plan, bundle: &Path) -> FilterRecord {
     use std::fmt::Write;
     let mut text = String::with_capacity(program.filter.len() * 16);
     for one in &program.filter {
         write!(text, "{:04x}{:02x}{:02x}{:08x}", one.code, one.jt, one.jf, one.k)
             .expect("writing to a String cannot fail");
     }
-    FilterRecord { flags: program.flags, program: text }
+    let profile = plan.seccomp.as_ref().filter(|_| program.needs_listener);
+    FilterRecord { flags: program.flags, program: text, agent: profile.map(|profile| Agent::of(profile, bundle)) }
 }
 
 /// runc's rule: where nothing is said, a group of the container's name next to our own.

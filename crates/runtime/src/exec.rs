@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use carrack_cgroup::{EnterHandles, Group, Host};
-use carrack_oci_config::Status;
+use carrack_oci_config::{State, Status};
 use carrack_rooted::Root;
 use carrack_seccomp::{Program, SockFilter};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3, exit_now};
@@ -23,7 +23,7 @@ use carrack_sys::signal;
 use carrack_words::{Kind, ProcessId};
 
 use crate::channel::{self, FromInside, Inside, Outside};
-use crate::create::{ChildNamespaces, keyring_name, pid_of};
+use crate::create::{ChildNamespaces, hook_state, keyring_name, pid_of};
 use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::inside::console::Console;
@@ -91,6 +91,7 @@ pub struct PendingExec {
     pub warnings: Vec<String>,
     channel: Outside,
     child: Child,
+    record: Record,
 }
 
 /// Kills the process when dropped.
@@ -114,13 +115,23 @@ impl Drop for Child {
 impl PendingExec {
     /// Lets it become the program; returns when it has, with a handle on it. `meanwhile` is done while the process works.
     pub fn finish(self, meanwhile: impl FnOnce()) -> Result<OwnedFd, ExecError> {
-        let Self { channel, mut child, .. } = self;
+        let Self { process, channel, mut child, record, .. } = self;
         channel.go_on().doing(|| "talk to the process")?;
         meanwhile();
-        match channel.next().doing(|| "hear from the process")? {
-            None => {}
-            Some((FromInside::Failed { kind, message }, _)) => return Err(ExecError::Inside { kind, message }),
-            Some((other, _)) => return Err(unexpected(&other)),
+        loop {
+            match (channel.next().doing(|| "hear from the process")?, record.agent(), &child.pidfd) {
+                (None, ..) => break,
+                (Some((FromInside::Listener { number }, _)), Some(agent), Some(pidfd)) => {
+                    let pid = record.init.map_or(0, |init| init.pid);
+                    let state = State { pid, status: Status::Running, ..hook_state(&record) };
+                    agent.introduce(pidfd.as_fd(), process.pid, number, state)?;
+                    channel.go_on().doing(|| "talk to the process")?;
+                }
+                (Some((FromInside::Failed { kind, message }, _)), ..) => {
+                    return Err(ExecError::Inside { kind, message });
+                }
+                (Some((other, _)), ..) => return Err(unexpected(&other)),
+            }
         }
         child.pidfd.take().ok_or(ExecError::WrongState { message: "the process has no handle" })
     }
@@ -208,7 +219,7 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let process = process_stat::identify(pid)
         .doing(|| "read the start time of the process")?
         .ok_or(ExecError::WrongState { message: "the process died before it was ready" })?;
-    Ok(PendingExec { process, console, warnings, channel: outside, child })
+    Ok(PendingExec { process, console, warnings, channel: outside, child, record })
 }
 
 fn serve(outside: &Outside) -> Result<Option<OwnedFd>, ExecError> {
@@ -237,7 +248,7 @@ struct ExecOrder<'a> {
 fn run(order: &ExecOrder<'_>, first: &OwnedFd, enter: EnterHandles, procfs: Procfs, channel: &Inside) -> ! {
     let error = match enter_container(order, first, enter, &procfs, channel) {
         Ok(prepared) => match channel.tell(&FromInside::Ready, None).and_then(|()| channel.wait()) {
-            Ok(()) => become_program(&prepared, order.plan, order.filter),
+            Ok(()) => become_program(&prepared, order.plan, order.filter, &|listener| channel.offer(listener)),
             Err(error) => error,
         },
         Err(error) => error,
@@ -305,7 +316,7 @@ fn read_filter(record: &FilterRecord) -> Result<Program, StepError> {
             })
         })
         .collect::<Result<Vec<_>, StepError>>()?;
-    Ok(Program { filter, flags: record.flags, needs_listener: false })
+    Ok(Program { filter, flags: record.flags, needs_listener: record.agent.is_some() })
 }
 
 /// The capabilities that `exec` adds by name, given to a process of config.json.

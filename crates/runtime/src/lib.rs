@@ -18,6 +18,7 @@ mod facts;
 mod hook;
 mod inside;
 mod lifecycle;
+mod listener;
 mod mounting;
 mod notify;
 mod origin;

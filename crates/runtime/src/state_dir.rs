@@ -29,6 +29,8 @@ use carrack_sys::rustix::io::Errno;
 use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::listener::Agent;
+
 const RECORD: &str = "state.json";
 /// The third line.
 const READY: &str = "ready";
@@ -146,6 +148,16 @@ pub struct FilterRecord {
     pub flags: u32,
     /// The program.
     pub program: String,
+    /// Who answers for what it asks about, if it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+}
+
+impl Record {
+    /// Who answers for what its filter asks about.
+    pub(crate) fn agent(&self) -> Option<&Agent> {
+        self.filter.as_ref()?.agent.as_ref()
+    }
 }
 
 /// The state directory failed us.
@@ -489,7 +501,11 @@ mod tests {
             is_ready: false,
             namespaces: 7,
             has_own_pids: true,
-            filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
+            filter: Some(FilterRecord {
+                flags: 2,
+                program: "06000000".into(),
+                agent: Some(Agent { path: "/run/agent.sock".into(), metadata: "m".into() }),
+            }),
             new_keyring: true,
             process: ProcessDefaults { oom_score_adj: Some(7), ..ProcessDefaults::default() },
             poststart: vec![],

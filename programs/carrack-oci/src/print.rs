@@ -74,7 +74,7 @@ pub fn features() -> Features {
             }),
             seccomp: Some(SeccompFeature {
                 enabled: Some(true),
-                actions: texts(carrack_seccomp::known_actions().filter(|action| *action != "SCMP_ACT_NOTIFY")),
+                actions: texts(carrack_seccomp::known_actions()),
                 operators: texts(carrack_seccomp::known_operators()),
                 archs: texts(carrack_seccomp::known_architectures()),
                 known_flags: texts(carrack_seccomp::known_flags()),

@@ -11,6 +11,7 @@
 //! The filter comes as late as possible, so that it need not allow what we do ourselves.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use carrack_rooted::{Root, RootedError};
 use carrack_seccomp::Program;
@@ -220,19 +221,28 @@ fn become_user(process: &ProcessPlan, bounding: u64) -> Result<(), StepError> {
     set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", process.uid))
 }
 
+/// Whom the listener of a filter is offered to.
+pub type Offer<'a> = &'a dyn Fn(OwnedFd) -> Result<(), StepError>;
+
 /// Becomes the user's program. Returns only if that failed.
-pub fn become_program(prepared: &Prepared, process: &ProcessPlan, filter: Option<&Program>) -> StepError {
-    if let Err(error) = finish(process, filter) {
+pub fn become_program(
+    prepared: &Prepared,
+    process: &ProcessPlan,
+    filter: Option<&Program>,
+    offer: Offer<'_>,
+) -> StepError {
+    if let Err(error) = finish(process, filter, offer) {
         return error;
     }
     let source = execve(&prepared.path, &prepared.arguments, &prepared.environment);
     exec_failed(&prepared.path.to_string_lossy(), &source)
 }
 
-fn finish(process: &ProcessPlan, filter: Option<&Program>) -> Result<(), StepError> {
+fn finish(process: &ProcessPlan, filter: Option<&Program>, offer: Offer<'_>) -> Result<(), StepError> {
     let load = || match filter.map(Program::load) {
-        // A filter with a listener is refused when the container is planned.
-        None | Some(Ok(_)) => Ok(()),
+        None | Some(Ok(None)) => Ok(()),
+        // At once: what is still to be done may be among what the filter asks about.
+        Some(Ok(Some(listener))) => offer(listener),
         Some(Err(error)) => Err(StepError::refused(error.kind(), describe(&error))),
     };
     if filter.is_some() && !process.no_new_privileges {

@@ -29,9 +29,8 @@ use carrack_sys::rustix::process::{setsid, umask};
 use carrack_sys::rustix::system::{setdomainname, sethostname};
 use carrack_sys::rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use carrack_sys::task;
-use carrack_words::Kind;
 
-use crate::channel::{FromInside, Inside};
+use crate::channel::{self, FromInside, Inside};
 use crate::describe::describe;
 use crate::hook::run_hooks;
 use crate::inside::console::Console;
@@ -107,7 +106,7 @@ pub fn run(order: &InitOrder<'_>, luggage: Luggage) -> ! {
         wait_and_start(order, &prepared, listener, channel)
     }
     let error = match channel.wait().and_then(|()| run_start_hooks(order)) {
-        Ok(()) => become_program(&prepared, &order.plan.process, order.filter),
+        Ok(()) => become_program(&prepared, &order.plan.process, order.filter, &|listener| channel.offer(listener)),
         Err(error) => error,
     };
     channel.fail(&error);
@@ -134,7 +133,10 @@ fn wait_and_start(order: &InitOrder<'_>, prepared: &Prepared, listener: UnixList
             continue;
         }
         let error = match run_start_hooks(order) {
-            Ok(()) => become_program(prepared, &order.plan.process, order.filter),
+            Ok(()) => {
+                let offer = |listener| channel::offer(connection.as_fd(), listener);
+                become_program(prepared, &order.plan.process, order.filter, &offer)
+            }
             Err(error) => error,
         };
         let message = FromInside::Failed { kind: error.kind(), message: describe(&error) };
@@ -318,12 +320,4 @@ fn run_start_hooks(order: &InitOrder<'_>) -> Result<(), StepError> {
     }
     let state = own_state(order, Status::Created);
     Ok(run_hooks("startContainer", &order.plan.hooks.start_container, &state, Path::new("/"))?)
-}
-
-/// A container whose seccomp profile wants a listener cannot be made yet.
-pub fn refuse_listener(filter: &Program) -> Result<(), StepError> {
-    if filter.needs_listener {
-        return Err(StepError::refused(Kind::Unsupported, "linux.seccomp.listenerPath is not supported here"));
-    }
-    Ok(())
 }
