@@ -64,7 +64,7 @@ pub enum FromInside {
 pub enum ToInside {
     /// What was waited for is done.
     Continue,
-    /// A place in the container's copy of the host's mounts comes along.
+    /// A place in the container's copy of the host's mounts comes along, or a tree of it.
     Tree,
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use carrack_cgroup::{Group, GroupPath, Host, Layout, Version, base_device_rules};
-use carrack_oci_config::{LinuxDeviceCgroup, LinuxIdMapping, LinuxResources, Spec, State, Status};
+use carrack_oci_config::{LinuxDeviceCgroup, LinuxResources, Spec, State, Status};
 use carrack_seccomp::{Arch, KernelSupport, Program};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
 use carrack_sys::namespace::{self, Namespaces};
@@ -36,13 +36,14 @@ use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
 use crate::listener::Agent;
 use crate::notify;
-use crate::origin;
+use crate::origin::{self, Copied};
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
 use crate::stage::{CreateRequest, NamespaceType};
 use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
+use crate::user_namespace::map_ids;
 
 /// A container could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -357,7 +358,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
 
     let mut served = Served { pid, console: None, warnings: plan.process.warnings.clone() };
     if plan.namespaces.new.contains(Namespaces::USER) {
-        map_users(&procfs, pid, &plan)?;
+        map_ids(&procfs, pid, &plan.namespaces.users, &plan.namespaces.groups)?;
         raise_limits(pid, &plan.process.limits)?;
         outside.go_on().doing(|| "talk to the container")?;
     }
@@ -365,7 +366,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         serve_move(&outside, &mut undo, &mut served)?;
     }
     if plan.namespaces.has_user() {
-        let container = procfs.open_root_of(served.pid).doing(|| "open the container's mounts")?;
+        let container = Copied::open(&procfs, served.pid).doing(|| "open the container's mounts")?;
         if undo.init.as_ref().is_some_and(|init| signal::send(init.as_fd(), 0).is_err()) {
             // The number may be another process's by now.
             return Err(died(&undo));
@@ -653,15 +654,6 @@ impl ChildNamespaces {
             None => Ok(()),
         }
     }
-}
-
-/// Gives ids to a new user namespace (user_namespaces(7)).
-fn map_users(procfs: &Procfs, pid: i32, plan: &Plan) -> Result<(), StepError> {
-    let lines = |mappings: &[LinuxIdMapping]| -> String {
-        mappings.iter().map(|one| format!("{} {} {}\n", one.container_id, one.host_id, one.size)).collect()
-    };
-    procfs.write(&format!("{pid}/uid_map"), &lines(&plan.namespaces.users)).doing(|| "write the uid mappings")?;
-    procfs.write(&format!("{pid}/gid_map"), &lines(&plan.namespaces.groups)).doing(|| "write the gid mappings")
 }
 
 /// A pid as rustix wants it.

@@ -32,6 +32,7 @@ mod stage;
 mod state;
 mod state_dir;
 mod step;
+mod user_namespace;
 
 pub use carrack_sys::clone::ChildOf;
 pub use create::{CreateError, CreateOptions, Created, Pending, StartMode, TerminalUse, begin_create};

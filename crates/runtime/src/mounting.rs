@@ -113,6 +113,11 @@ fn tree_flags(depth: Depth) -> OpenTreeFlags {
     if depth == Depth::All { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
 }
 
+/// Maps the ids of a mount that is attached nowhere yet, or of it and all below it (Linux 5.12).
+pub fn map_ids(tree: &OwnedFd, depth: Depth, users: BorrowedFd<'_>) -> io::Result<()> {
+    mount_setattr(tree.as_fd(), depth, MountAttr { set: MountAttr::IDMAP, ..MountAttr::default() }, Some(users))
+}
+
 /// Attaches a mount on top of what `target` stands for.
 pub fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -85,7 +85,7 @@ pub fn features() -> Features {
             intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
             // None of either.
             memory_policy: Some(MemoryPolicyFeature::default()),
-            mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(false) }) }),
+            mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(true) }) }),
             net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
         }),
         annotations: [

@@ -463,8 +463,7 @@ fn features_are_told_whole_and_true() {
     let list = |value: &serde_json::Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let options = list(&features["mountOptions"]);
     assert!(options.contains(&"rro".into()) && options.contains(&"tmpcopyup".into()), "{options:?}");
-    // What is refused is not offered.
-    assert!(!options.contains(&"idmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(false));
+    assert!(options.contains(&"ridmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(true));
     assert!(list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
     assert!(list(&linux["namespaces"]).contains(&"time".into()));
     for off in ["selinux", "intelRdt", "netDevices"] {

@@ -176,7 +176,7 @@ impl Plan {
         let process = spec.process.ok_or(PlanError::Missing { field: "process" })?;
         // In a user namespace of its own a process has every capability, however few we have.
         let available = if namespaces.has_user() { capability::KNOWN } else { facts.capabilities };
-        let mounts = plan_mounts(&spec.mounts, request.bundle)?;
+        let mounts = plan_mounts(&spec.mounts, request.bundle, namespaces.has_user())?;
         let devices = if binds_dev(&mounts) { None } else { Some(plan_devices(&linux.devices)?) };
         let root = plan_root(spec.root, request, &linux.rootfs_propagation)?;
         let mut planned = ProcessPlan::new(&process, linux.personality.as_ref(), available)?;
