@@ -20,6 +20,7 @@ use carrack_sys::rustix::process::{
     waitid,
 };
 use carrack_sys::signal;
+use carrack_sys::task;
 use carrack_words::{Kind, ProcessId};
 
 use crate::channel::{self, FromInside, Inside, Outside};
@@ -27,7 +28,9 @@ use crate::create::{ChildNamespaces, hook_state, keyring_name, pid_of};
 use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::inside::console::Console;
-use crate::inside::credentials::{Inherited, Place, become_program, prepare, raise_limits, reset, set_oom_score};
+use crate::inside::credentials::{
+    Inherited, Place, become_program, prepare, raise_limits, reset, reset_cpus, set_oom_score,
+};
 use crate::inside::init::{become_root, join_keyring};
 use crate::plan::capability;
 use crate::plan::process::{ProcessPlan, ProcessPlanError, TerminalPlan};
@@ -184,6 +187,10 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let keyring = keyring_name(request.id.as_str());
     let (outside, inside) = channel::pair().doing(|| "make a socket pair")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "become non-dumpable")?;
+    if let Some(cpus) = plan.cpus.as_ref().and_then(|cpus| cpus.initial.as_ref()) {
+        // The process inherits it, and nothing else of us is worth other CPUs.
+        task::set_cpus(cpus.words()).doing(|| "error setting initial CPU affinity")?;
+    }
     let mut children = ChildNamespaces::give_pid_of(first.as_fd(), own)?;
     let clone = |enter: &EnterHandles| {
         clone3(&CloneRequest { new: Namespaces::empty(), child_of, into_cgroup: enter.unified() })
@@ -275,6 +282,7 @@ fn enter_container(
         become_root()?;
     }
     reset(order.inherited)?;
+    reset_cpus(order.plan.cpus.as_ref())?;
     umask(Mode::empty());
     setsid().doing(|| "create a session")?;
     if let Some(name) = order.keyring {

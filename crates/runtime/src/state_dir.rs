@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
+use carrack_oci_config::{CpuAffinity, Hook, LinuxCapabilities, LinuxIoPriority, PosixRlimit, Process, Scheduler};
 use carrack_sys::rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
 };
@@ -103,6 +103,15 @@ pub struct ProcessDefaults {
     /// Its badness when memory is short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// Its scheduling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// Its I/O class and level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<LinuxIoPriority>,
+    /// CPUs, which are a further process's only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 impl ProcessDefaults {
@@ -113,6 +122,9 @@ impl ProcessDefaults {
             rlimits: process.rlimits.clone(),
             apparmor_profile: process.apparmor_profile.clone(),
             oom_score_adj: process.oom_score_adj,
+            scheduler: process.scheduler.clone(),
+            io_priority: process.io_priority.clone(),
+            exec_cpu_affinity: process.exec_cpu_affinity.clone(),
         }
     }
 
@@ -121,6 +133,9 @@ impl ProcessDefaults {
         let mut whole = process.clone();
         whole.capabilities = whole.capabilities.or_else(|| self.capabilities.clone());
         whole.oom_score_adj = whole.oom_score_adj.or(self.oom_score_adj);
+        whole.scheduler = whole.scheduler.or_else(|| self.scheduler.clone());
+        whole.io_priority = whole.io_priority.or_else(|| self.io_priority.clone());
+        whole.exec_cpu_affinity = whole.exec_cpu_affinity.or_else(|| self.exec_cpu_affinity.clone());
         if whole.rlimits.is_empty() {
             whole.rlimits.clone_from(&self.rlimits);
         }

@@ -34,7 +34,7 @@ use crate::inside::console::give_streams_to;
 use crate::inside::program::{exec_failed, find_program};
 use crate::inside::user::home_of;
 use crate::plan::capability::SYS_ADMIN;
-use crate::plan::process::ProcessPlan;
+use crate::plan::process::{CpuPlan, ProcessPlan};
 use crate::plan::rlimit::{ResourceLimit, name_of};
 use crate::procfs::Procfs;
 use crate::step::{Doing, StepError};
@@ -48,12 +48,22 @@ pub struct Inherited {
     pub bounding: u64,
 }
 
-/// Undoes what the process inherited from whoever called the runtime: mask, dispositions, affinity.
+/// Undoes what the process inherited from whoever called the runtime: mask and dispositions of signals.
 pub fn reset(inherited: Inherited) -> Result<(), StepError> {
     signal::reset(inherited.ignored_signals).doing(|| "reset signals")?;
     signal::block(SignalSet::NONE).doing(|| "unblock signals")?;
-    // The caller's choice of CPUs is not the container's; its cpuset, entered before, still holds.
-    task::allow_all_cpus().doing(|| "reset the CPU affinity")
+    Ok(())
+}
+
+/// Undoes the caller's choice of CPUs, which is not the container's; its cpuset, entered before, still holds. A choice for this process is kept instead.
+pub fn reset_cpus(wanted: Option<&CpuPlan>) -> Result<(), StepError> {
+    match wanted {
+        None => task::allow_all_cpus().doing(|| "reset the CPU affinity"),
+        Some(CpuPlan { last: Some(cpus), .. }) => {
+            task::set_cpus(cpus.words()).doing(|| "error setting final CPU affinity")
+        }
+        Some(CpuPlan { last: None, .. }) => Ok(()),
+    }
 }
 
 /// Raises hard limits that need the host's rights, while we have them.

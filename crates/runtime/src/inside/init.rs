@@ -34,7 +34,9 @@ use crate::channel::{self, FromInside, Inside};
 use crate::describe::describe;
 use crate::hook::run_hooks;
 use crate::inside::console::Console;
-use crate::inside::credentials::{Inherited, Place, Prepared, become_program, prepare, raise_limits, reset};
+use crate::inside::credentials::{
+    Inherited, Place, Prepared, become_program, prepare, raise_limits, reset, reset_cpus,
+};
 use crate::inside::devices::{NodeSource, apply_devices};
 use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly};
 use crate::inside::root::{
@@ -176,6 +178,7 @@ fn enter_namespaces(
         namespace::unshare(Namespaces::CGROUP).doing(|| "create a cgroup namespace")?;
     }
     reset(order.inherited)?;
+    reset_cpus(None)?;
     // Modes of what is made from here on are exact.
     umask(Mode::empty());
     setsid().doing(|| "create a session")?;

@@ -7,6 +7,7 @@ pub mod device;
 pub mod mount;
 pub mod mount_option;
 pub mod namespace;
+pub mod number_set;
 pub mod process;
 pub mod rlimit;
 pub mod sysctl;

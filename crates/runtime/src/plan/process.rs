@@ -7,6 +7,7 @@ use carrack_oci_config::{ConsoleSize, LinuxPersonality, Process};
 use carrack_sys::task::SchedulerAttr;
 
 use crate::plan::capability::CapabilitySets;
+use crate::plan::number_set::NumberSet;
 use crate::plan::rlimit::{ResourceLimit, ResourceLimitError, plan_resource_limits};
 
 /// A process to become.
@@ -42,6 +43,8 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedulerAttr>,
     /// Class and level.
     pub io_priority: Option<(u8, u8)>,
+    /// CPUs, if it is an exec.
+    pub cpus: Option<CpuPlan>,
     /// Execution domain.
     pub personality: Option<u32>,
     /// What was left out or clamped.
@@ -53,6 +56,15 @@ pub struct ProcessPlan {
 pub struct TerminalPlan {
     /// Rows and columns.
     pub size: Option<(u16, u16)>,
+}
+
+/// CPUs of a process that enters a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuPlan {
+    /// Where it runs until it is in the container's cgroup.
+    pub initial: Option<NumberSet>,
+    /// Where it runs from then on; if nothing is said, the kernel decides.
+    pub last: Option<NumberSet>,
 }
 
 /// Why a process is refused.
@@ -116,9 +128,6 @@ impl ProcessPlan {
         if !process.selinux_label.is_empty() {
             return Err(ProcessPlanError::Unsupported { field: "selinuxLabel" });
         }
-        if process.exec_cpu_affinity.is_some() {
-            return Err(ProcessPlanError::Unsupported { field: "execCPUAffinity" });
-        }
         let (capabilities, warnings) = CapabilitySets::plan(process.capabilities.as_ref(), available);
         Ok(Self {
             arguments: strings(&process.args, "args")?,
@@ -136,6 +145,7 @@ impl ProcessPlan {
             terminal: process.terminal.then(|| TerminalPlan { size: process.console_size.as_ref().and_then(size) }),
             scheduler: plan_scheduler(process)?,
             io_priority: plan_io_priority(process)?,
+            cpus: plan_cpus(process)?,
             personality: plan_personality(personality)?,
             warnings,
         })
@@ -205,11 +215,31 @@ fn plan_scheduler(process: &Process) -> Result<Option<SchedulerAttr>, ProcessPla
     for name in &wanted.flags {
         flags |= 1 << number(&FLAGS, name, "scheduler.flags")?;
     }
+    let invalid = |field, value: i64| Err(ProcessPlanError::Invalid { field, value: value.to_string() });
+    let policy = wanted.policy.as_str();
+    let (nice, priority) = (wanted.nice.unwrap_or(0), wanted.priority.unwrap_or(0));
+    if matches!(policy, "SCHED_OTHER" | "SCHED_BATCH") && !(-20..=19).contains(&nice) {
+        return invalid("scheduler.nice", nice.into());
+    }
+    if priority < 0 || priority != 0 && !matches!(policy, "SCHED_FIFO" | "SCHED_RR") {
+        return invalid("scheduler.priority", priority.into());
+    }
+    if policy != "SCHED_DEADLINE" {
+        for (field, value) in [
+            ("scheduler.runtime", wanted.runtime),
+            ("scheduler.deadline", wanted.deadline),
+            ("scheduler.period", wanted.period),
+        ] {
+            if let Some(value @ 1..) = value {
+                return Err(ProcessPlanError::Invalid { field, value: value.to_string() });
+            }
+        }
+    }
     let mut attr = SchedulerAttr::default();
-    attr.policy = number(&POLICIES, &wanted.policy, "scheduler.policy")? as u32;
+    attr.policy = number(&POLICIES, policy, "scheduler.policy")? as u32;
     attr.flags = flags;
-    attr.nice = wanted.nice.unwrap_or(0);
-    attr.priority = wanted.priority.unwrap_or(0).unsigned_abs();
+    attr.nice = nice;
+    attr.priority = priority.unsigned_abs();
     attr.runtime = wanted.runtime.unwrap_or(0);
     attr.deadline = wanted.deadline.unwrap_or(0);
     attr.period = wanted.period.unwrap_or(0);
@@ -230,6 +260,16 @@ fn plan_io_priority(process: &Process) -> Result<Option<(u8, u8)>, ProcessPlanEr
     }
 }
 
+fn plan_cpus(process: &Process) -> Result<Option<CpuPlan>, ProcessPlanError> {
+    let Some(wanted) = &process.exec_cpu_affinity else { return Ok(None) };
+    let set = |list: &str, field| NumberSet::parse(list).map_err(|why| ProcessPlanError::Invalid { field, value: why });
+    let plan = CpuPlan {
+        initial: set(&wanted.initial, "execCPUAffinity.initial")?,
+        last: set(&wanted.final_, "execCPUAffinity.final")?,
+    };
+    Ok((plan.initial.is_some() || plan.last.is_some()).then_some(plan))
+}
+
 fn plan_personality(wanted: Option<&LinuxPersonality>) -> Result<Option<u32>, ProcessPlanError> {
     match wanted.map(|wanted| (wanted.domain.as_str(), wanted.flags.is_empty())) {
         None => Ok(None),
@@ -242,7 +282,7 @@ fn plan_personality(wanted: Option<&LinuxPersonality>) -> Result<Option<u32>, Pr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use carrack_oci_config::{LinuxIoPriority, Scheduler, User};
+    use carrack_oci_config::{CpuAffinity, LinuxIoPriority, Scheduler, User};
 
     fn process() -> Process {
         Process {
@@ -272,7 +312,7 @@ mod tests {
     #[test]
     fn wrong_processes_are_refused() {
         type Change = fn(&mut Process);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 13] = [
             (|p| p.args.clear(), "process.args must not be empty"),
             (|p| p.args.push("a\0b".into()), "process.args contains a zero byte"),
             (|p| p.env.push("noequals".into()), "invalid environment variable \"noequals\": it must be NAME=value"),
@@ -282,6 +322,30 @@ mod tests {
             (
                 |p| p.scheduler = Some(Scheduler { policy: "SCHED_X".into(), ..Scheduler::default() }),
                 "invalid process.scheduler.policy: \"SCHED_X\"",
+            ),
+            (
+                |p| {
+                    p.scheduler =
+                        Some(Scheduler { policy: "SCHED_BATCH".into(), nice: Some(20), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.nice: \"20\"",
+            ),
+            (
+                |p| {
+                    p.scheduler =
+                        Some(Scheduler { policy: "SCHED_FIFO".into(), priority: Some(-5), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.priority: \"-5\"",
+            ),
+            (
+                |p| {
+                    p.scheduler = Some(Scheduler { policy: "SCHED_RR".into(), period: Some(1), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.period: \"1\"",
+            ),
+            (
+                |p| p.exec_cpu_affinity = Some(CpuAffinity { initial: "3-1".into(), ..CpuAffinity::default() }),
+                "invalid process.execCPUAffinity.initial: \"invalid range: 3-1\"",
             ),
             (
                 |p| p.io_priority = Some(LinuxIoPriority { class: "IOPRIO_CLASS_BE".into(), priority: Some(8) }),
