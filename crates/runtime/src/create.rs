@@ -40,6 +40,7 @@ use crate::origin::{self, Copied};
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
+use crate::selinux;
 use crate::stage::{CreateRequest, NamespaceType};
 use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
@@ -282,6 +283,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
     let plan = Plan::new(spec, plan_request, &facts)?;
     options.terminal.check(plan.process.terminal.is_some())?;
+    selinux::require_for(&plan.process.selinux_label)?;
     let filter = compile_filter(&plan)?;
     let host = Host::probe().map_err(cgroup_failed!())?;
     let group_path = plan_group_path(&plan, request)?;

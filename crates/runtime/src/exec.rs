@@ -36,6 +36,7 @@ use crate::plan::capability;
 use crate::plan::process::{ProcessPlan, ProcessPlanError, TerminalPlan};
 use crate::process_stat;
 use crate::procfs::{Procfs, read_text};
+use crate::selinux;
 use crate::stage::ExecRequest;
 use crate::state::status_of;
 use crate::state_dir::{FilterRecord, Record, StateDir, StateDirError};
@@ -75,7 +76,6 @@ impl ExecError {
         match self {
             Self::State(error) => error.kind(),
             Self::WrongState { .. } => Kind::Precondition,
-            Self::Plan(ProcessPlanError::Unsupported { .. }) => Kind::Unsupported,
             Self::Plan(_) => Kind::Invalid,
             Self::Step(error) => error.kind(),
             Self::Inside { kind, .. } => *kind,
@@ -173,6 +173,7 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let has_user = own.contains(Namespaces::USER);
     let available = if has_user { capability::KNOWN } else { facts.capabilities };
     let plan = ProcessPlan::new(&record.process.complete(&request.process), None, available)?;
+    selinux::require_for(&plan.selinux_label)?;
     let filter = record.filter.as_ref().map(read_filter).transpose()?;
     let procfs = Procfs::open_host().doing(|| "open /proc")?;
     let first = pidfd_open(pid_of(init)?, PidfdFlags::empty()).doing(|| "open the container's first process")?;

@@ -27,6 +27,7 @@ pub mod plan;
 mod process_stat;
 mod procfs;
 mod seal;
+mod selinux;
 mod serve_stage;
 mod stage;
 mod state;

@@ -100,6 +100,9 @@ pub struct ProcessDefaults {
     /// Its AppArmor profile.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub apparmor_profile: String,
+    /// Its SELinux label.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
     /// Its badness when memory is short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
@@ -121,6 +124,7 @@ impl ProcessDefaults {
             capabilities: process.capabilities.clone(),
             rlimits: process.rlimits.clone(),
             apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
             oom_score_adj: process.oom_score_adj,
             scheduler: process.scheduler.clone(),
             io_priority: process.io_priority.clone(),
@@ -141,6 +145,9 @@ impl ProcessDefaults {
         }
         if whole.apparmor_profile.is_empty() {
             whole.apparmor_profile.clone_from(&self.apparmor_profile);
+        }
+        if whole.selinux_label.is_empty() {
+            whole.selinux_label.clone_from(&self.selinux_label);
         }
         whole
     }

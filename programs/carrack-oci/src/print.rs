@@ -81,7 +81,7 @@ pub fn features() -> Features {
                 supported_flags: texts(supported_flags()),
             }),
             apparmor: Some(AppArmorFeature { enabled: Some(true) }),
-            selinux: Some(SelinuxFeature { enabled: Some(false) }),
+            selinux: Some(SelinuxFeature { enabled: Some(true) }),
             intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
             // None of either.
             memory_policy: Some(MemoryPolicyFeature::default()),

@@ -555,6 +555,36 @@ fn root_an_apparmor_profile_confines_and_one_that_is_missing_is_refused() {
     assert!(confined.err.contains("Permission denied"), "{confined:?}");
 }
 
+#[test]
+fn root_a_selinux_label_is_never_ignored() {
+    let name = "root_a_selinux_label_is_never_ignored";
+    need_root!(name);
+    if fs::exists("/sys/fs/selinux/enforce").unwrap() {
+        eprintln!("SKIPPED: {name}: this host has SELinux, what is refused without it was not tested");
+        return;
+    }
+    let label = "system_u:system_r:container_t:s0:c1,c2";
+    let words = "selinux label is specified in config, but selinux is disabled or not supported\n";
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["selinuxLabel"] = json!(label);
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (1, words));
+    bundle.config["process"]["selinuxLabel"] = json!("");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said = bundle.oci(&["exec", "--process-label", label, &id, "true"]);
+    assert_eq!((said.code, said.err.as_str()), (255, words));
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    // The kernel is asked to label what is in a new file system, and says that it cannot.
+    bundle.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    let said = bundle.run();
+    assert_eq!(said.code, 1);
+    assert!(said.err.starts_with("error mounting \"tmpfs\" to rootfs at \"/dev\": invalid "), "{said:?}");
+    assert!(said.err.contains("'context'"), "{said:?}");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
 /// Gives a policy to apparmor_parser(8); false where there is none.
 fn apparmor_parser(action: &str, policy: &str) -> bool {
     let parser = Command::new("apparmor_parser")

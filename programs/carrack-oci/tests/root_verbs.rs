@@ -466,7 +466,8 @@ fn features_are_told_whole_and_true() {
     assert!(options.contains(&"ridmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(true));
     assert!(list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
     assert!(list(&linux["namespaces"]).contains(&"time".into()));
-    for off in ["selinux", "intelRdt", "netDevices"] {
+    assert_eq!(linux["selinux"]["enabled"], json!(true));
+    for off in ["intelRdt", "netDevices"] {
         assert_eq!(linux[off]["enabled"], json!(false), "{off}");
     }
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");

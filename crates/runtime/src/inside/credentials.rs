@@ -107,7 +107,7 @@ pub fn prepare(process: &ProcessPlan, place: &Place<'_>) -> Result<Prepared, Ste
         environment.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
         environment.push(CString::new(home).expect("a home with control characters is not taken"));
     }
-    write_label(process, place.procfs)?;
+    write_labels(process, place.procfs)?;
     set_task(process)?;
     let is_in_cwd = enter_cwd(process, place.root)?;
     if process.terminal.is_none() {
@@ -128,8 +128,13 @@ pub fn prepare(process: &ProcessPlan, place: &Place<'_>) -> Result<Prepared, Ste
     Ok(Prepared { path, arguments: Strings::new(process.arguments.clone()), environment: Strings::new(environment) })
 }
 
-/// The label that exec gives, through a procfs that is the host's for certain.
-fn write_label(process: &ProcessPlan, procfs: &Procfs) -> Result<(), StepError> {
+/// The labels that exec gives, through a procfs that is the host's for certain.
+fn write_labels(process: &ProcessPlan, procfs: &Procfs) -> Result<(), StepError> {
+    if !process.selinux_label.is_empty() {
+        procfs
+            .write("thread-self/attr/exec", &process.selinux_label)
+            .doing(|| format!("set SELinux label {:?}", process.selinux_label))?;
+    }
     if process.apparmor_profile.is_empty() {
         return Ok(());
     }

@@ -38,7 +38,7 @@ use crate::inside::credentials::{
     Inherited, Place, Prepared, become_program, prepare, raise_limits, reset, reset_cpus,
 };
 use crate::inside::devices::{NodeSource, apply_devices};
-use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly};
+use crate::inside::mounts::{CgroupView, MountContext, Mounted, apply_mounts, finish_readonly};
 use crate::inside::root::{
     Leave, apply_masked_paths, apply_readonly_paths, attach_root, finish_root, move_into, stop_propagation,
 };
@@ -246,7 +246,8 @@ fn build(order: &InitOrder<'_>, origins: Origins, procfs: Procfs, channel: &Insi
         if plan.namespaces.has_user() { origin::borrow(origins, plan, channel)? } else { origins };
     stop_propagation()?;
     let root = Root::from(attach_root(root)?);
-    let mounted = apply_mounts(&root, &plan.mounts, binds, order.cgroup_view)?;
+    let context = MountContext { cgroups: order.cgroup_view, label: &plan.mount_label };
+    let mounted = apply_mounts(&root, &plan.mounts, binds, context)?;
     if let Some(devices) = &plan.devices {
         let source = if plan.namespaces.has_user() { NodeSource::Host } else { NodeSource::Make };
         apply_devices(&root, devices, source)?;
@@ -267,7 +268,7 @@ fn build(order: &InitOrder<'_>, origins: Origins, procfs: Procfs, channel: &Insi
         let _ = root.create_dir_all(&plan.process.cwd, 0o755);
     }
     apply_readonly_paths(&root, &plan.readonly_paths)?;
-    apply_masked_paths(&root, &plan.masked_paths)?;
+    apply_masked_paths(&root, &plan.masked_paths, &plan.mount_label)?;
     finish_root(&root, &plan.root)?;
     if let Some(console) = console {
         channel.tell(&FromInside::Console, Some(console.master.as_fd()))?;

@@ -69,6 +69,8 @@ pub struct Plan {
     pub mounts: Vec<MountStep>,
     /// Its device nodes; `None` if `/dev` is the host's.
     pub devices: Option<Vec<DeviceStep>>,
+    /// SELinux label of everything in the file systems that are made for it, or empty.
+    pub mount_label: String,
     /// Hidden paths.
     pub masked_paths: Vec<String>,
     /// Read-only paths.
@@ -137,9 +139,9 @@ impl PlanError {
     /// Its class.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unsupported { .. }
-            | Self::Process(ProcessPlanError::Unsupported { .. })
-            | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => Kind::Unsupported,
+            Self::Unsupported { .. } | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => {
+                Kind::Unsupported
+            }
             _ => Kind::Invalid,
         }
     }
@@ -188,6 +190,7 @@ impl Plan {
             namespaces,
             mounts,
             devices,
+            mount_label: linux.mount_label,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
             hostname: spec.hostname,
@@ -231,7 +234,6 @@ pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxRes
 fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
     for (is_set, field) in [
         (!linux.net_devices.is_empty(), "linux.netDevices"),
-        (!linux.mount_label.is_empty(), "linux.mountLabel"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
     ] {

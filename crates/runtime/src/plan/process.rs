@@ -35,6 +35,8 @@ pub struct ProcessPlan {
     pub no_new_privileges: bool,
     /// AppArmor profile; empty for none.
     pub apparmor_profile: String,
+    /// SELinux label; empty for none.
+    pub selinux_label: String,
     /// Badness for the killer of processes when memory is short.
     pub oom_score_adj: Option<i32>,
     /// The terminal, if it has one, with its first size.
@@ -76,7 +78,7 @@ pub enum ProcessPlanError {
     /// A string cannot be handed to the kernel.
     #[error("process.{field} contains a zero byte")]
     ZeroByte {
-        /// Which list.
+        /// Which field.
         field: &'static str,
     },
     /// An environment entry without a name.
@@ -99,12 +101,6 @@ pub enum ProcessPlanError {
         /// As given.
         value: String,
     },
-    /// A field that this runtime does not offer.
-    #[error("process.{field} is not supported here")]
-    Unsupported {
-        /// The field.
-        field: &'static str,
-    },
 }
 
 /// What runs if nobody says.
@@ -125,8 +121,8 @@ impl ProcessPlan {
         if !process.cwd.starts_with('/') {
             return Err(ProcessPlanError::RelativeCwd);
         }
-        if !process.selinux_label.is_empty() {
-            return Err(ProcessPlanError::Unsupported { field: "selinuxLabel" });
+        if process.selinux_label.contains('\0') {
+            return Err(ProcessPlanError::ZeroByte { field: "selinuxLabel" });
         }
         let (capabilities, warnings) = CapabilitySets::plan(process.capabilities.as_ref(), available);
         Ok(Self {
@@ -141,6 +137,7 @@ impl ProcessPlan {
             limits: plan_resource_limits(&process.rlimits)?,
             no_new_privileges: process.no_new_privileges,
             apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
             oom_score_adj: plan_oom(process.oom_score_adj)?,
             terminal: process.terminal.then(|| TerminalPlan { size: process.console_size.as_ref().and_then(size) }),
             scheduler: plan_scheduler(process)?,
@@ -318,7 +315,7 @@ mod tests {
             (|p| p.env.push("noequals".into()), "invalid environment variable \"noequals\": it must be NAME=value"),
             (|p| p.cwd = "here".into(), "Cwd must be an absolute path"),
             (|p| p.oom_score_adj = Some(1001), "invalid process.oomScoreAdj: \"1001\""),
-            (|p| p.selinux_label = "x".into(), "process.selinuxLabel is not supported here"),
+            (|p| p.selinux_label = "a\0b".into(), "process.selinuxLabel contains a zero byte"),
             (
                 |p| p.scheduler = Some(Scheduler { policy: "SCHED_X".into(), ..Scheduler::default() }),
                 "invalid process.scheduler.policy: \"SCHED_X\"",
