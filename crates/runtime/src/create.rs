@@ -268,7 +268,8 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
     let mut spec = read_spec(&request.bundle)?;
     let oci_version = spec.oci_version.clone();
-    let process_defaults = spec.process.as_ref().map(ProcessDefaults::of).unwrap_or_default();
+    let process_defaults =
+        spec.process.as_ref().map(|process| ProcessDefaults::of(process, spec.linux.as_ref())).unwrap_or_default();
     if let (Some(process), 1..) = (&mut spec.process, request.listen_fds) {
         // Its own pid, unless the pid namespace is the host's; runc says 1 then too.
         process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);

@@ -172,7 +172,7 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let own = Namespaces::from_bits(record.namespaces);
     let has_user = own.contains(Namespaces::USER);
     let available = if has_user { capability::KNOWN } else { facts.capabilities };
-    let plan = ProcessPlan::new(&record.process.complete(&request.process), None, available)?;
+    let plan = ProcessPlan::new(&record.process.complete(&request.process), record.process.shared(), available)?;
     selinux::require_for(&plan.selinux_label)?;
     let filter = record.filter.as_ref().map(read_filter).transpose()?;
     let procfs = Procfs::open_host().doing(|| "open /proc")?;

@@ -21,7 +21,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::{CpuAffinity, Hook, LinuxCapabilities, LinuxIoPriority, PosixRlimit, Process, Scheduler};
+use carrack_oci_config::{
+    CpuAffinity, Hook, Linux, LinuxCapabilities, LinuxIoPriority, LinuxMemoryPolicy, LinuxPersonality, PosixRlimit,
+    Process, Scheduler,
+};
 use carrack_sys::rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, unlinkat,
 };
@@ -30,6 +33,7 @@ use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::listener::Agent;
+use crate::plan::process::Shared;
 
 const RECORD: &str = "state.json";
 /// The third line.
@@ -115,11 +119,17 @@ pub struct ProcessDefaults {
     /// CPUs, which are a further process's only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec_cpu_affinity: Option<CpuAffinity>,
+    /// Execution domain of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<LinuxPersonality>,
+    /// Where the container's memory is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<LinuxMemoryPolicy>,
 }
 
 impl ProcessDefaults {
     /// Those of a container with this process.
-    pub fn of(process: &Process) -> Self {
+    pub fn of(process: &Process, linux: Option<&Linux>) -> Self {
         Self {
             capabilities: process.capabilities.clone(),
             rlimits: process.rlimits.clone(),
@@ -129,7 +139,14 @@ impl ProcessDefaults {
             scheduler: process.scheduler.clone(),
             io_priority: process.io_priority.clone(),
             exec_cpu_affinity: process.exec_cpu_affinity.clone(),
+            personality: linux.and_then(|linux| linux.personality.clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
         }
+    }
+
+    /// What it says of every process.
+    pub fn shared(&self) -> Shared<'_> {
+        Shared { personality: self.personality.as_ref(), memory_policy: self.memory_policy.as_ref() }
     }
 
     /// The process with what it leaves open filled in.
@@ -570,7 +587,7 @@ mod tests {
             rlimits: vec![PosixRlimit { kind: "RLIMIT_CORE".into(), hard: 1, soft: 1 }],
             ..Process::default()
         };
-        let defaults = ProcessDefaults::of(&container);
+        let defaults = ProcessDefaults::of(&container, None);
         assert_eq!(defaults.complete(&Process::default()), container);
         let own = Process {
             capabilities: Some(LinuxCapabilities::default()),

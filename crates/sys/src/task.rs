@@ -65,6 +65,13 @@ pub fn allow_all_cpus() -> io::Result<()> {
     set_cpus(&[u64::MAX; 128])
 }
 
+/// Sets where the memory of this process is, by `MPOL_*` and nodes, one bit each (set_mempolicy(2)).
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    let (address, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the call reads one bit less than `bits`, which are those of `nodes`, or nothing.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, address, bits) })
+}
+
 /// Sets the execution domain (personality(2)).
 pub fn set_personality(domain: u32) -> io::Result<()> {
     // SAFETY: personality(2) takes an integer.

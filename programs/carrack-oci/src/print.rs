@@ -6,6 +6,7 @@ use carrack_oci_config::{
 };
 use carrack_runtime::NamespaceType;
 use carrack_runtime::plan::capability;
+use carrack_runtime::plan::memory_policy;
 use carrack_runtime::plan::mount_option;
 use serde_json::{Value, json};
 
@@ -83,8 +84,10 @@ pub fn features() -> Features {
             apparmor: Some(AppArmorFeature { enabled: Some(true) }),
             selinux: Some(SelinuxFeature { enabled: Some(true) }),
             intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
-            // None of either.
-            memory_policy: Some(MemoryPolicyFeature::default()),
+            memory_policy: Some(MemoryPolicyFeature {
+                modes: texts(memory_policy::MODES),
+                flags: texts(memory_policy::FLAGS),
+            }),
             mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(true) }) }),
             net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
         }),

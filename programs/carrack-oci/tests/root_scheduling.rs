@@ -95,6 +95,43 @@ fn root_an_exec_runs_on_the_cpus_that_it_asks_for() {
 }
 
 #[test]
+fn root_memory_is_where_the_container_says_for_run_and_exec() {
+    let name = "root_memory_is_where_the_container_says_for_run_and_exec";
+    need_root!(name);
+    if !fs::exists("/proc/self/numa_maps").unwrap() {
+        eprintln!("SKIPPED: {name}: this kernel knows no memory nodes");
+        return;
+    }
+    const SHOW: &str = "read address policy rest </proc/self/numa_maps; echo $policy";
+    let mut bundle = Bundle::new(SHOW);
+    for (policy, want) in [
+        (json!({"mode": "MPOL_DEFAULT"}), "default"),
+        (json!({"mode": "MPOL_LOCAL"}), "local"),
+        (json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"}), "interleave:0"),
+        (json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}), "bind=static:0"),
+        (json!({"mode": "MPOL_PREFERRED_MANY", "nodes": "0"}), "prefer (many):0"),
+    ] {
+        bundle.config["linux"]["memoryPolicy"] = policy;
+        let said = bundle.run();
+        assert!(want.starts_with(said.out.trim_end()) && said.out.len() > 4, "{want}: {said:?}");
+        assert_eq!(said.err, "");
+    }
+    let policy = json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]});
+    bundle.config["linux"]["memoryPolicy"] = policy;
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    assert_eq!(bundle.oci(&["exec", &id, "sh", "-c", SHOW]).out, "prefer=relative:0\n");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    bundle.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "1000"});
+    assert_eq!(bundle.run().err, "set_mempolicy: invalid argument\n");
+    bundle.config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND"});
+    assert_eq!(bundle.run().err, "memory policy mode requires at least one node but got 0\n");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_the_execution_domain_and_the_clocks_are_the_containers_own() {
     need_root!("root_the_execution_domain_and_the_clocks_are_the_containers_own");
     let mut bundle = Bundle::new("cat /proc/self/personality; read up rest </proc/uptime; echo ${up%.*}");
@@ -106,6 +143,16 @@ fn root_the_execution_domain_and_the_clocks_are_the_containers_own() {
     let lines: Vec<_> = said.out.lines().collect();
     assert_eq!((lines.first(), said.err.as_str()), (Some(&"00000008"), ""));
     assert!(lines[1].parse::<u64>().unwrap() >= 5_000_000, "{said:?}");
+    bundle.config["process"]["args"] = json!(["sleep", "1000"]);
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said =
+        bundle.oci(&["exec", &id, "sh", "-c", "cat /proc/self/personality; read up rest </proc/uptime; echo ${up%.*}"]);
+    let lines: Vec<_> = said.out.lines().collect();
+    assert_eq!((lines.first(), said.err.as_str()), (Some(&"00000008"), ""));
+    assert!(lines[1].parse::<u64>().unwrap() >= 5_000_000, "{said:?}");
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
     bundle.config["linux"]["timeOffsets"] = json!({"realtime": {"secs": 1}});
     let said = bundle.run();
     assert!(said.err.starts_with("time offset of unknown clock \"realtime\""), "{said:?}");

@@ -467,6 +467,8 @@ fn features_are_told_whole_and_true() {
     assert!(list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
     assert!(list(&linux["namespaces"]).contains(&"time".into()));
     assert_eq!(linux["selinux"]["enabled"], json!(true));
+    assert_eq!(list(&linux["memoryPolicy"]["modes"]).len(), 7);
+    assert!(list(&linux["memoryPolicy"]["flags"]).contains(&"MPOL_F_STATIC_NODES".into()));
     for off in ["intelRdt", "netDevices"] {
         assert_eq!(linux[off]["enabled"], json!(false), "{off}");
     }

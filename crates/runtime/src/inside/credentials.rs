@@ -34,6 +34,7 @@ use crate::inside::console::give_streams_to;
 use crate::inside::program::{exec_failed, find_program};
 use crate::inside::user::home_of;
 use crate::plan::capability::SYS_ADMIN;
+use crate::plan::number_set::NumberSet;
 use crate::plan::process::{CpuPlan, ProcessPlan};
 use crate::plan::rlimit::{ResourceLimit, name_of};
 use crate::procfs::Procfs;
@@ -167,6 +168,10 @@ fn set_task(process: &ProcessPlan) -> Result<(), StepError> {
     }
     if let Some(domain) = process.personality {
         task::set_personality(domain).doing(|| "set the personality")?;
+    }
+    if let Some(policy) = &process.memory_policy {
+        let nodes = policy.nodes.as_ref().map_or(&[][..], NumberSet::words);
+        task::set_memory_policy(policy.mode, nodes).doing(|| "set_mempolicy")?;
     }
     for limit in &process.limits {
         task::set_resource_limit(0, limit.resource, limit.soft, limit.hard)

@@ -4,6 +4,7 @@
 
 pub mod capability;
 pub mod device;
+pub mod memory_policy;
 pub mod mount;
 pub mod mount_option;
 pub mod namespace;
@@ -25,7 +26,7 @@ use crate::plan::device::{DevicePlanError, DeviceStep, plan_devices};
 use crate::plan::mount::{MountPlanError, MountStep, binds_dev, plan_mounts};
 use crate::plan::mount_option::MountOptions;
 use crate::plan::namespace::{NamespacePlan, NamespacePlanError};
-use crate::plan::process::{ProcessPlan, ProcessPlanError};
+use crate::plan::process::{ProcessPlan, ProcessPlanError, Shared};
 use crate::plan::sysctl::{Sysctl, SysctlError, plan_sysctls};
 use crate::stage::{NamespaceType, Rootfs};
 
@@ -182,7 +183,8 @@ impl Plan {
         let mounts = plan_mounts(&spec.mounts, request.bundle, namespaces.has_user())?;
         let devices = if binds_dev(&mounts) { None } else { Some(plan_devices(&linux.devices)?) };
         let root = plan_root(spec.root, request, &linux.rootfs_propagation)?;
-        let mut planned = ProcessPlan::new(&process, linux.personality.as_ref(), available)?;
+        let shared = Shared { personality: linux.personality.as_ref(), memory_policy: linux.memory_policy.as_ref() };
+        let mut planned = ProcessPlan::new(&process, shared, available)?;
         planned.warnings.extend(warning);
         Ok(Self {
             root,
@@ -232,11 +234,9 @@ pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxRes
 }
 
 fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    for (is_set, field) in [
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-    ] {
+    for (is_set, field) in
+        [(!linux.net_devices.is_empty(), "linux.netDevices"), (linux.intel_rdt.is_some(), "linux.intelRdt")]
+    {
         if is_set {
             return Err(PlanError::Unsupported { field });
         }

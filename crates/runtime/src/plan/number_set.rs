@@ -30,6 +30,11 @@ impl NumberSet {
         if words.is_empty() { Err(format!("no members found in set {list:?}")) } else { Ok(Some(Self(words))) }
     }
 
+    /// How many are in it.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     /// Its bits, the lowest number first.
     pub fn words(&self) -> &[u64] {
         &self.0

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use carrack_oci_config::{ConsoleSize, LinuxPersonality, Process};
+use carrack_oci_config::{ConsoleSize, LinuxMemoryPolicy, LinuxPersonality, Process};
 use carrack_sys::task::SchedulerAttr;
 
 use crate::plan::capability::CapabilitySets;
+use crate::plan::memory_policy::{MemoryPolicy, plan_memory_policy};
 use crate::plan::number_set::NumberSet;
 use crate::plan::rlimit::{ResourceLimit, ResourceLimitError, plan_resource_limits};
 
@@ -49,8 +50,19 @@ pub struct ProcessPlan {
     pub cpus: Option<CpuPlan>,
     /// Execution domain.
     pub personality: Option<u32>,
+    /// Where its memory is.
+    pub memory_policy: Option<MemoryPolicy>,
     /// What was left out or clamped.
     pub warnings: Vec<String>,
+}
+
+/// What `linux` of config.json says of every process of a container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shared<'a> {
+    /// Execution domain.
+    pub personality: Option<&'a LinuxPersonality>,
+    /// Where memory is.
+    pub memory_policy: Option<&'a LinuxMemoryPolicy>,
 }
 
 /// A terminal to make.
@@ -93,6 +105,12 @@ pub enum ProcessPlanError {
     /// A limit is wrong.
     #[error(transparent)]
     Limit(#[from] ResourceLimitError),
+    /// The policy for memory is wrong.
+    #[error("{message}")]
+    MemoryPolicy {
+        /// In runc's words.
+        message: String,
+    },
     /// A field with a value we do not know.
     #[error("invalid process.{field}: {value:?}")]
     Invalid {
@@ -110,11 +128,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 impl ProcessPlan {
     /// Plans a process; `available` are the capabilities that can be given away.
-    pub fn new(
-        process: &Process,
-        personality: Option<&LinuxPersonality>,
-        available: u64,
-    ) -> Result<Self, ProcessPlanError> {
+    pub fn new(process: &Process, shared: Shared<'_>, available: u64) -> Result<Self, ProcessPlanError> {
         if process.args.is_empty() {
             return Err(ProcessPlanError::NoArguments);
         }
@@ -143,7 +157,12 @@ impl ProcessPlan {
             scheduler: plan_scheduler(process)?,
             io_priority: plan_io_priority(process)?,
             cpus: plan_cpus(process)?,
-            personality: plan_personality(personality)?,
+            personality: plan_personality(shared.personality)?,
+            memory_policy: shared
+                .memory_policy
+                .map(plan_memory_policy)
+                .transpose()
+                .map_err(|message| ProcessPlanError::MemoryPolicy { message })?,
             warnings,
         })
     }
@@ -293,14 +312,14 @@ mod tests {
 
     #[test]
     fn what_is_not_said_gets_its_default() {
-        let plan = ProcessPlan::new(&process(), None, 0).unwrap();
+        let plan = ProcessPlan::new(&process(), Shared::default(), 0).unwrap();
         assert_eq!((plan.uid, plan.gid, plan.groups.as_slice(), plan.umask), (7, 8, &[9][..], 0o022));
         assert_eq!((plan.oom_score_adj, plan.terminal, plan.scheduler), (None, None, None));
     }
 
     #[test]
     fn the_last_value_of_a_variable_counts_and_names_are_compared_whole() {
-        let plan = ProcessPlan::new(&process(), None, 0).unwrap();
+        let plan = ProcessPlan::new(&process(), Shared::default(), 0).unwrap();
         assert_eq!(plan.variable("PATH"), Some(&b"/b"[..]));
         assert_eq!(plan.variable("PAT"), None);
         assert_eq!(plan.environment, [c"PATH=/b".to_owned(), c"PATHX=/c".to_owned()]);
@@ -353,7 +372,7 @@ mod tests {
         for (change, text) in cases {
             let mut process = process();
             change(&mut process);
-            assert_eq!(ProcessPlan::new(&process, None, 0).unwrap_err().to_string(), text);
+            assert_eq!(ProcessPlan::new(&process, Shared::default(), 0).unwrap_err().to_string(), text);
         }
     }
 }
