@@ -35,6 +35,7 @@ use crate::inside::init::{self, InitOrder, Luggage};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
 use crate::listener::Agent;
+use crate::net_device::move_net_devices;
 use crate::notify;
 use crate::origin::{self, Copied};
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
@@ -377,6 +378,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         origin::lend(&origins, &plan, &container, &outside)?;
     }
     drop(origins);
+    move_devices(&plan, &procfs, served.pid)?;
     if let Some(score) = plan.process.oom_score_adj {
         served.warnings.extend(set_oom_score(&procfs, served.pid, score)?);
     }
@@ -394,6 +396,20 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     }
     let Served { console, warnings, .. } = served;
     Ok(Pending { process, console, warnings, record, channel: outside, undo, is_ready })
+}
+
+/// Into a network namespace by its path if it has one, since the container's process may still be on its way there; else into the one that it was born
+/// into.
+fn move_devices(plan: &Plan, procfs: &Procfs, pid: i32) -> Result<(), StepError> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == NamespaceType::Network);
+    let namespace = match joined {
+        Some(join) => open_join(join)?,
+        None => procfs.open_namespace_of(pid, "net").doing(|| "open the container's network namespace")?,
+    };
+    move_net_devices(&plan.net_devices, namespace.as_fd())
 }
 
 struct Served {
@@ -607,15 +623,12 @@ fn bounding_inside(plan: &Plan, facts: &HostFacts) -> u64 {
 }
 
 fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {
-    plan.namespaces
-        .join
-        .iter()
-        .map(|(kind, path)| {
-            let handle = openat(CWD, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("open {} namespace {}", kind.name(), path.display()))?;
-            Ok((*kind, handle))
-        })
-        .collect()
+    plan.namespaces.join.iter().map(|join| Ok((join.0, open_join(join)?))).collect()
+}
+
+fn open_join((kind, path): &(NamespaceType, PathBuf)) -> Result<OwnedFd, StepError> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {} namespace {}", kind.name(), path.display()))
 }
 
 /// Namespaces that a process gives to its children instead of entering them itself: pid, if joined, and time, if new.

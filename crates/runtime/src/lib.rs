@@ -12,6 +12,7 @@
 
 mod channel;
 mod create;
+mod delegate;
 mod describe;
 mod exec;
 mod facts;
@@ -20,6 +21,7 @@ mod inside;
 mod lifecycle;
 mod listener;
 mod mounting;
+mod net_device;
 mod notify;
 mod origin;
 mod overlay;

@@ -16,21 +16,17 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use carrack_rooted::path_of;
-use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3, exit_now};
-use carrack_sys::fd_passing;
 use carrack_sys::mount_attr::Depth;
 use carrack_sys::namespace::{self, Namespaces};
 use carrack_sys::rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
-use carrack_sys::rustix::io::{Errno, retry_on_intr};
-use carrack_sys::rustix::net::{RecvFlags, SendFlags};
-use carrack_sys::rustix::process::{WaitId, WaitIdOptions, waitid};
+use carrack_sys::rustix::io::Errno;
 use carrack_words::Kind;
 
 use crate::channel::{Inside, Outside};
+use crate::delegate::by_child;
 use crate::describe::describe_io;
 use crate::mounting;
 use crate::overlay::{Changes, open_overlay_alone};
@@ -136,28 +132,6 @@ fn mapped_tree(
         Ok(tree)
     };
     by_child(make).doing(|| "make a process that maps ids")?.map_err(|error| mapping_failed(source, error))
-}
-
-/// Has a handle made by a child process, which may change namespaces for it.
-fn by_child(make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<io::Result<OwnedFd>> {
-    let (here, there) = UnixStream::pair()?;
-    let request = CloneRequest { new: Namespaces::empty(), child_of: ChildOf::Caller, into_cgroup: None };
-    let Cloned::Parent { pidfd, .. } = clone3(&request)? else {
-        let made = make();
-        let number = made.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or(0);
-        let handles: Vec<_> = made.as_ref().ok().map(AsFd::as_fd).into_iter().collect();
-        // If the runtime is gone, nobody has to know.
-        let _ = fd_passing::send(&there, &number.to_le_bytes(), &handles, SendFlags::empty());
-        exit_now(0)
-    };
-    drop(there);
-    let (mut number, mut handles) = ([0; 4], Vec::new());
-    let received = fd_passing::receive(&here, &mut number, &mut handles, RecvFlags::empty());
-    retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
-    if received? != number.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(handles.pop().ok_or_else(|| io::Error::from_raw_os_error(i32::from_le_bytes(number))))
 }
 
 /// Inside: takes them in the same order, and makes trees of them.

@@ -89,7 +89,7 @@ pub fn features() -> Features {
                 flags: texts(memory_policy::FLAGS),
             }),
             mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(true) }) }),
-            net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
+            net_devices: Some(NetDevicesFeature { enabled: Some(true) }),
         }),
         annotations: [
             ("org.opencontainers.runc.checkpoint.enabled", "false"),

@@ -8,6 +8,7 @@ pub mod memory_policy;
 pub mod mount;
 pub mod mount_option;
 pub mod namespace;
+pub mod net_device;
 pub mod number_set;
 pub mod process;
 pub mod rlimit;
@@ -26,6 +27,7 @@ use crate::plan::device::{DevicePlanError, DeviceStep, plan_devices};
 use crate::plan::mount::{MountPlanError, MountStep, binds_dev, plan_mounts};
 use crate::plan::mount_option::MountOptions;
 use crate::plan::namespace::{NamespacePlan, NamespacePlanError};
+use crate::plan::net_device::{NetDevicePlanError, NetDeviceStep, plan_net_devices};
 use crate::plan::process::{ProcessPlan, ProcessPlanError, Shared};
 use crate::plan::sysctl::{Sysctl, SysctlError, plan_sysctls};
 use crate::stage::{NamespaceType, Rootfs};
@@ -78,6 +80,8 @@ pub struct Plan {
     pub readonly_paths: Vec<String>,
     /// Kernel parameters.
     pub sysctls: Vec<Sysctl>,
+    /// Network devices that move in.
+    pub net_devices: Vec<NetDeviceStep>,
     /// Host name, or empty.
     pub hostname: String,
     /// Domain name, or empty.
@@ -128,6 +132,9 @@ pub enum PlanError {
     /// Devices.
     #[error(transparent)]
     Device(#[from] DevicePlanError),
+    /// Network devices.
+    #[error(transparent)]
+    NetDevice(#[from] NetDevicePlanError),
     /// Kernel parameters.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -189,6 +196,7 @@ impl Plan {
         Ok(Self {
             root,
             sysctls: plan_sysctls(&linux.sysctl, own)?,
+            net_devices: plan_net_devices(&linux.net_devices, own.contains(Namespaces::NETWORK))?,
             namespaces,
             mounts,
             devices,
@@ -234,14 +242,10 @@ pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxRes
 }
 
 fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    for (is_set, field) in
-        [(!linux.net_devices.is_empty(), "linux.netDevices"), (linux.intel_rdt.is_some(), "linux.intelRdt")]
-    {
-        if is_set {
-            return Err(PlanError::Unsupported { field });
-        }
+    match linux.intel_rdt {
+        Some(_) => Err(PlanError::Unsupported { field: "linux.intelRdt" }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn plan_root(
@@ -306,7 +310,7 @@ mod tests {
     fn what_is_not_offered_is_refused_by_name() {
         for (linux, rest, text) in [
             (r#","intelRdt":{}"#, "", "config.json: linux.intelRdt is not supported here"),
-            (r#","netDevices":{"eth0":{}}"#, "", "config.json: linux.netDevices is not supported here"),
+            (r#","netDevices":{"eth0":{}}"#, "", "unable to move network devices without a NET namespace"),
             ("", r#","hostname":"x""#, "unable to set hostname without a new UTS namespace"),
             (r#","rootfsPropagation":"ro""#, "", "config.json: invalid linux.rootfsPropagation: \"ro\""),
             (r#","sysctl":{"kernel.panic":"1"}"#, "", "sysctl \"kernel.panic\" is not in a separate kernel namespace"),
