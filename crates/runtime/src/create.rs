@@ -41,6 +41,7 @@ use crate::origin::{self, Copied};
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
+use crate::resctrl::{Resctrl, ResctrlGroup};
 use crate::selinux;
 use crate::stage::{CreateRequest, NamespaceType};
 use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
@@ -205,6 +206,7 @@ impl Created {
             group.kill_all().map_err(cgroup_failed!())?;
         }
         group.remove(REMOVE_PATIENCE).map_err(cgroup_failed!())?;
+        record.remove_resctrl()?;
         let stopped = State { status: Status::Stopped, ..hook_state(&record) };
         let failures = run_all_hooks("poststop", &record.poststop, &stopped, &record.bundle);
         state.remove()?;
@@ -220,6 +222,7 @@ pub(crate) const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
 struct Undo {
     state: Option<StateDir>,
     group: Option<Group>,
+    resctrl: Option<ResctrlGroup>,
     init: Option<OwnedFd>,
 }
 
@@ -230,6 +233,7 @@ impl Undo {
 
     /// Nothing is undone any more; what exists is handed over.
     fn disarm(mut self) -> Option<(StateDir, Group, OwnedFd)> {
+        self.resctrl = None;
         Some((self.state.take()?, self.group.take()?, self.init.take()?))
     }
 }
@@ -245,6 +249,7 @@ impl Drop for Undo {
         if let Some(group) = &self.group {
             is_clean = group.remove(REMOVE_PATIENCE).is_ok();
         }
+        is_clean &= self.resctrl.as_ref().is_none_or(|group| group.remove().is_ok());
         if let (Some(state), true) = (&self.state, is_clean) {
             let _ = state.remove();
         }
@@ -276,7 +281,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);
     }
     let state = StateDir::create(&request.state_root, &request.id)?;
-    let mut undo = Undo { state: Some(state), group: None, init: None };
+    let mut undo = Undo { state: Some(state), group: None, resctrl: None, init: None };
     if request.notify {
         undo.state().make_notify_directory()?;
         notify::add_to(&mut spec, undo.state());
@@ -302,6 +307,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         created: Timestamp::now(),
         annotations: plan.annotations.clone(),
         cgroups: intended.paths(),
+        resctrl: plan_resctrl(&plan, request)?,
         init: None,
         is_ready: false,
         namespaces: plan.namespaces.own().bits(),
@@ -313,6 +319,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         poststop: plan.hooks.poststop.clone(),
     };
     undo.state().write(&record)?;
+    undo.resctrl.clone_from(&record.resctrl);
     let group = host.create(&group_plan).map_err(cgroup_failed!())?;
     record.cgroups = group.paths();
     let enter = group.enter_handles().map_err(cgroup_failed!())?;
@@ -379,6 +386,9 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     }
     drop(origins);
     move_devices(&plan, &procfs, served.pid)?;
+    if let (Some(group), Some(wanted)) = (&record.resctrl, &plan.intel_rdt) {
+        Resctrl::of_host()?.apply(group, wanted, served.pid)?;
+    }
     if let Some(score) = plan.process.oom_score_adj {
         served.warnings.extend(set_oom_score(&procfs, served.pid, score)?);
     }
@@ -396,6 +406,11 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     }
     let Served { console, warnings, .. } = served;
     Ok(Pending { process, console, warnings, record, channel: outside, undo, is_ready })
+}
+
+fn plan_resctrl(plan: &Plan, request: &CreateRequest) -> Result<Option<ResctrlGroup>, StepError> {
+    let plan_one = |wanted| Resctrl::of_host()?.plan(wanted, request.id.as_str());
+    plan.intel_rdt.as_ref().map(plan_one).transpose()
 }
 
 /// Into a network namespace by its path if it has one, since the container's process may still be on its way there; else into the one that it was born

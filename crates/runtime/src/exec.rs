@@ -223,6 +223,9 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     if let Some(score) = plan.oom_score_adj {
         warnings.extend(set_oom_score(&procfs, pid, score)?);
     }
+    if let Some(group) = &record.resctrl {
+        group.add(pid).doing(|| "intelrdt")?;
+    }
     let console = serve(&outside)?;
     let process = process_stat::identify(pid)
         .doing(|| "read the start time of the process")?

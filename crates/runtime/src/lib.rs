@@ -28,6 +28,7 @@ mod overlay;
 pub mod plan;
 mod process_stat;
 mod procfs;
+mod resctrl;
 mod seal;
 mod selinux;
 mod serve_stage;

@@ -387,6 +387,7 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
     }
     end_processes(&record, &group)?;
     group.remove(REMOVE_PATIENCE).map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    record.remove_resctrl()?;
     let state = carrack_oci_config::State { status: Status::Stopped, ..hook_state(&record) };
     let failures = run_all_hooks("poststop", &record.poststop, &state, &record.bundle);
     directory.remove()?;

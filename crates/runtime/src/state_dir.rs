@@ -34,6 +34,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::listener::Agent;
 use crate::plan::process::Shared;
+use crate::resctrl::ResctrlGroup;
+use crate::step::StepError;
 
 const RECORD: &str = "state.json";
 /// The third line.
@@ -71,6 +73,9 @@ pub struct Record {
     /// Whether the first process is wholly in the container.
     #[serde(skip)]
     pub is_ready: bool,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlGroup>,
     /// Namespaces that are not the host's, as the bits of clone(2).
     pub namespaces: u32,
     /// Whether its pid namespace was made for it, and so ends with its first process.
@@ -193,6 +198,11 @@ pub struct FilterRecord {
 }
 
 impl Record {
+    /// Removes its groups of resctrl, if it has any.
+    pub(crate) fn remove_resctrl(&self) -> Result<(), StepError> {
+        self.resctrl.as_ref().map_or(Ok(()), ResctrlGroup::remove)
+    }
+
     /// Who answers for what its filter asks about.
     pub(crate) fn agent(&self) -> Option<&Agent> {
         self.filter.as_ref()?.agent.as_ref()
@@ -536,6 +546,7 @@ mod tests {
             created: Timestamp::from_nanoseconds(5),
             annotations: BTreeMap::new(),
             cgroups: BTreeMap::from([("cpu".into(), "/x".into())]),
+            resctrl: None,
             init: None,
             is_ready: false,
             namespaces: 7,

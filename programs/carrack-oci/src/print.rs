@@ -83,7 +83,7 @@ pub fn features() -> Features {
             }),
             apparmor: Some(AppArmorFeature { enabled: Some(true) }),
             selinux: Some(SelinuxFeature { enabled: Some(true) }),
-            intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
+            intel_rdt: Some(IntelRdtFeature { enabled: Some(true), schemata: Some(true), monitoring: Some(true) }),
             memory_policy: Some(MemoryPolicyFeature {
                 modes: texts(memory_policy::MODES),
                 flags: texts(memory_policy::FLAGS),

@@ -132,6 +132,22 @@ fn root_memory_is_where_the_container_says_for_run_and_exec() {
 }
 
 #[test]
+fn root_shares_of_the_processor_that_it_cannot_give_are_refused() {
+    let name = "root_shares_of_the_processor_that_it_cannot_give_are_refused";
+    need_root!(name);
+    if fs::exists("/sys/fs/resctrl/schemata").unwrap() {
+        eprintln!("SKIPPED: {name}: this host has resctrl");
+        return;
+    }
+    let mut bundle = Bundle::new("echo it ran");
+    bundle.config["linux"]["intelRdt"] = json!({"closID": "gold", "schemata": ["L3:0=f"]});
+    let said = bundle.run();
+    let words = "intelRdt is specified in config, but Intel RDT is not enabled\n";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (1, "", words));
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
 fn root_the_execution_domain_and_the_clocks_are_the_containers_own() {
     need_root!("root_the_execution_domain_and_the_clocks_are_the_containers_own");
     let mut bundle = Bundle::new("cat /proc/self/personality; read up rest </proc/uptime; echo ${up%.*}");

@@ -470,7 +470,7 @@ fn features_are_told_whole_and_true() {
     assert_eq!(list(&linux["memoryPolicy"]["modes"]).len(), 7);
     assert!(list(&linux["memoryPolicy"]["flags"]).contains(&"MPOL_F_STATIC_NODES".into()));
     assert_eq!(linux["netDevices"]["enabled"], json!(true));
-    assert_eq!(linux["intelRdt"]["enabled"], json!(false));
+    assert_eq!(linux["intelRdt"], json!({"enabled": true, "schemata": true, "monitoring": true}));
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
 }
 

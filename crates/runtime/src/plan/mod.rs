@@ -17,7 +17,7 @@ pub mod sysctl;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::{Hooks, Linux, LinuxResources, LinuxSeccomp, Spec};
+use carrack_oci_config::{Hooks, LinuxIntelRdt, LinuxResources, LinuxSeccomp, Spec};
 use carrack_sys::mount_attr::Depth;
 use carrack_sys::namespace::Namespaces;
 use carrack_words::{ContainerId, Kind};
@@ -96,6 +96,8 @@ pub struct Plan {
     pub cgroups_path: String,
     /// Limits of the cgroup.
     pub resources: LinuxResources,
+    /// Shares of cache and memory bandwidth.
+    pub intel_rdt: Option<LinuxIntelRdt>,
     /// The filter of system calls.
     pub seccomp: Option<LinuxSeccomp>,
 }
@@ -176,7 +178,6 @@ impl Plan {
             return Err(PlanError::Unsupported { field: "vm" });
         }
         let linux = spec.linux.unwrap_or_default();
-        refuse_unsupported(&linux)?;
         let namespaces = NamespacePlan::new(&linux, request.join)?;
         let own = namespaces.own();
         for (field, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -210,6 +211,7 @@ impl Plan {
             annotations: spec.annotations,
             cgroups_path: linux.cgroups_path,
             resources: in_todays_words(linux.resources.unwrap_or_default(), &spec.oci_version),
+            intel_rdt: linux.intel_rdt,
             seccomp: linux.seccomp,
         })
     }
@@ -239,13 +241,6 @@ pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxRes
         resources.pids = resources.pids.filter(|pids| pids.limit != Some(0));
     }
     resources
-}
-
-fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    match linux.intel_rdt {
-        Some(_) => Err(PlanError::Unsupported { field: "linux.intelRdt" }),
-        None => Ok(()),
-    }
 }
 
 fn plan_root(
@@ -309,7 +304,7 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_refused_by_name() {
         for (linux, rest, text) in [
-            (r#","intelRdt":{}"#, "", "config.json: linux.intelRdt is not supported here"),
+            ("", r#","vm":{}"#, "config.json: vm is not supported here"),
             (r#","netDevices":{"eth0":{}}"#, "", "unable to move network devices without a NET namespace"),
             ("", r#","hostname":"x""#, "unable to set hostname without a new UTS namespace"),
             (r#","rootfsPropagation":"ro""#, "", "config.json: invalid linux.rootfsPropagation: \"ro\""),
