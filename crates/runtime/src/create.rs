@@ -599,7 +599,10 @@ fn rootfs_path(plan: &Plan, bundle: &Path) -> PathBuf {
 
 fn cgroup_view(host: &Host, group: &Group) -> Option<CgroupView> {
     match host.layout() {
-        Layout::V2 => Some(CgroupView::Unified),
+        Layout::V2 => {
+            let unified = host.facts().hierarchies.iter().find(|hierarchy| hierarchy.version == Version::V2)?;
+            Some(CgroupView::Unified(unified.mount_point.clone()))
+        }
         Layout::V1 | Layout::Hybrid => {
             let paths = group.paths();
             let separate = host.facts().hierarchies.iter().filter(|hierarchy| hierarchy.version == Version::V1);

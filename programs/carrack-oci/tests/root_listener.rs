@@ -50,7 +50,8 @@ fn asking(script: &str) -> Bundle {
     bundle
 }
 
-const ASK: &str = "mkdir /tmp/x; test -e /tmp/x; echo $?";
+/// The fourth handle is the directory that ls itself reads: the agent's is nobody's here.
+const ASK: &str = "mkdir /tmp/x; test -e /tmp/x; echo $?; ls /proc/self/fd | wc -l";
 
 #[test]
 fn root_an_agent_answers_for_a_container_that_runs_at_once() {
@@ -62,7 +63,7 @@ fn root_an_agent_answers_for_a_container_that_runs_at_once() {
         let agent = agent(&bundle, 1);
         let said = bundle.run();
         assert!(said.err.contains("Operation not supported"), "{said:?}");
-        assert_eq!(said.out, "1\n", "the kernel was not asked");
+        assert_eq!(said.out, "1\n4\n", "the kernel was not asked");
         let told = agent.join().unwrap();
         assert_eq!((&told["fds"], &told["metadata"]), (&json!(["seccompFd"]), &json!("some text")));
         assert_eq!((&told["ociVersion"], &told["state"]["ociVersion"]), (&json!("1.3.0"), &json!("1.0.2")));

@@ -39,8 +39,8 @@ const PROC_FILES: [&str; 10] = [
 /// How the container's cgroups can be shown to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupView {
-    /// The unified hierarchy.
-    Unified,
+    /// The unified hierarchy, and where it is mounted on the host.
+    Unified(PathBuf),
     /// Hierarchies of version 1: the name of each under `/sys/fs/cgroup`, and the container's directory in it on the host.
     Separate(Vec<(String, PathBuf)>),
 }
@@ -245,14 +245,19 @@ fn apply_cgroups(
     let target = root.create_dir_all(&step.destination, 0o755)?;
     match context.cgroups {
         None => Err(StepError::refused(Kind::Unsupported, format!("{}: this host has no cgroups", failed()))),
-        Some(CgroupView::Unified) => {
-            let file_system = FileSystem::open("cgroup2").doing(failed)?;
-            file_system.set("source", "cgroup").doing(failed)?;
-            file_system.set_label(context.label).doing(failed)?;
-            let handle = file_system.mount(step.options.attr.set).doing(failed)?;
-            mounting::attach(&handle, &target).doing(failed)?;
-            apply_options(&handle, &step.options, false).doing(failed)
-        }
+        Some(CgroupView::Unified(on_host)) => match unified(step, context.label) {
+            Ok(handle) => {
+                mounting::attach(&handle, &target).doing(failed)?;
+                apply_options(&handle, &step.options, false).doing(failed)
+            }
+            // A user namespace without a cgroup namespace of its own may not mount what is the host's; as with runc it sees the host's mount.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let tree = mounting::clone_host_tree(on_host, Depth::One).doing(failed)?;
+                mounting::attach(&tree, &target).doing(failed)?;
+                apply_options(&tree, &step.options, true).doing(failed)
+            }
+            Err(error) => Err(error).doing(failed),
+        },
         Some(CgroupView::Separate(hierarchies)) => {
             let tmpfs = FileSystem::open("tmpfs").doing(failed)?;
             tmpfs.set("source", "tmpfs").doing(failed)?;
@@ -269,6 +274,13 @@ fn apply_cgroups(
             Ok(())
         }
     }
+}
+
+fn unified(step: &MountStep, label: &str) -> std::io::Result<OwnedFd> {
+    let file_system = FileSystem::open("cgroup2")?;
+    file_system.set("source", "cgroup")?;
+    file_system.set_label(label)?;
+    file_system.mount(step.options.attr.set)
 }
 
 /// Binds the container's own directory of one hierarchy: with or without a cgroup namespace that is all it may see of it.
