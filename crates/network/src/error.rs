@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use carrack_words::{Kind, PodId};
 
-use crate::netlink::NetlinkError;
 use crate::{InterfaceName, Protocol};
+use carrack_netlink::NetlinkError;
 
 /// Who has a port of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]

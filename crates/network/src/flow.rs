@@ -5,8 +5,8 @@
 //! forgotten when that port comes and goes. TCP needs none of this: its connections end with their ends.
 //! Source: `linux/netfilter/nfnetlink_conntrack.h`.
 
-use crate::netlink::{Batch, Message, NetlinkError, Pool, Reply, Socket, attributes, u16_be};
 use crate::{PortMapping, Protocol};
+use carrack_netlink::{Batch, Message, NetlinkError, Pool, Reply, Socket, attributes, u16_be};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const CONNTRACK: u16 = 1;

@@ -9,12 +9,12 @@ use std::path::Path;
 use carrack_words::PodId;
 
 use crate::claim::{Families, host_addresses};
-use crate::netlink::route::{self, Link, Preference};
-use crate::netlink::{Batch, NetlinkError, Pool, Socket};
 use crate::nft::{self, Apart, Element, PublishedPort};
+use crate::route::{self, Link, Preference};
 use crate::setting::{self, Forwarding, HostInterface};
 use crate::state::{Held, Record, State};
 use crate::{Change, InterfaceName, MacAddress, NetworkConfig, NetworkError};
+use carrack_netlink::{Batch, NetlinkError, Pool, Socket};
 
 /// How a bridge's alias begins; the run directory follows.
 const OWNER: &str = "carrack:";

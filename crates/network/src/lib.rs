@@ -25,11 +25,11 @@ mod flow;
 mod host;
 mod hosts;
 mod lease;
-mod netlink;
 mod network;
 mod nft;
 mod pinned;
 mod resolv;
+mod route;
 mod setting;
 mod state;
 mod wire;
@@ -37,10 +37,10 @@ mod wire;
 pub use attachment::{
     AttachRequest, Attached, Attachment, Change, InterfaceAddress, MacAddress, PortMapping, Protocol,
 };
+pub use carrack_netlink::NetlinkError;
 pub use config::{ConfigError, InterfaceName, NetworkConfig, Subnet4, Subnet6};
 pub use error::{NetworkError, PortHolder};
 pub use hosts::{HostsFile, hostname_file, hosts_file};
-pub use netlink::NetlinkError;
 pub use network::Network;
 pub use pinned::{NETNS_DIRECTORY, NetnsError, create_netns, netns_names, remove_netns};
 pub use resolv::{DnsOverride, HostResolvFiles, ResolvConf, ResolvNote, resolv_conf};

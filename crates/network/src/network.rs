@@ -16,13 +16,14 @@ use carrack_words::PodId;
 use crate::claim::Claims;
 use crate::host::{Bridge, Host, kernel, mac};
 use crate::lease::Leases;
-use crate::netlink::{Pool, Socket, route};
+use crate::route;
 use crate::state::{NamespaceId, Record, Stage, State, absent_is_fine, file_error};
 use crate::wire::{self, host_interface};
 use crate::{
     AttachRequest, Attached, Attachment, Change, InterfaceAddress, NetworkConfig, NetworkError, PortMapping, flow,
     setting,
 };
+use carrack_netlink::{Pool, Socket};
 
 /// The built-in network, in the network namespace of the thread that uses it first.
 #[derive(Debug)]

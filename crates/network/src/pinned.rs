@@ -23,7 +23,8 @@ use carrack_sys::rustix::mount::{
 };
 use carrack_words::Kind;
 
-use crate::netlink::{NetlinkError, route};
+use crate::route;
+use carrack_netlink::NetlinkError;
 
 /// Where namespaces are pinned.
 pub const NETNS_DIRECTORY: &str = "/run/netns";

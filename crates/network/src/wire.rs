@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use carrack_sys::namespace::{self, Namespaces};
 
 use crate::host::{Bridge, kernel, mac};
-use crate::netlink::route::{self, Preference, VethPair};
-use crate::netlink::{Batch, NetlinkError, Socket};
 use crate::pinned::{NetnsError, in_a_thread};
+use crate::route::{self, Preference, VethPair};
 use crate::{Attachment, InterfaceName, MacAddress, NetworkError, setting};
+use carrack_netlink::{Batch, NetlinkError, Socket};
 
 /// The first index after loopback's. In a namespace where it is taken (kernel modules for tunnels put interfaces into each), the
 /// kernel chooses.

@@ -10,6 +10,8 @@
 //!     │ ◀──────────── Console (terminal) ──── │   only with a terminal
 //!     │ ◀──────────── Ready ───────────────── │
 //!     │ ──────────── Continue ──────────────▶ │   the state is recorded: nothing is lost if the runtime dies now
+//!     │ ◀──────────── Listener ────────────── │   only if the filter asks somebody; see [`crate::listener`]
+//!     │ ──────────── Continue ──────────────▶ │
 //!     │ ◀──────────── end of stream ───────── │   the program is executed, or it waits for `start`
 //! ```
 //!
@@ -18,9 +20,10 @@
 //! At any point `Failed` may come instead. If outside dies, inside reads the end of the stream and exits.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use carrack_sys::rustix::io::{read, retry_on_intr, write};
 use carrack_words::Kind;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,11 @@ pub enum FromInside {
     Console,
     /// Everything is prepared.
     Ready,
+    /// The filter is loaded, and has an end for whoever answers for it.
+    Listener {
+        /// Its number inside.
+        number: i32,
+    },
     /// It could not be done.
     Failed {
         /// Class.
@@ -56,7 +64,7 @@ pub enum FromInside {
 pub enum ToInside {
     /// What was waited for is done.
     Continue,
-    /// A place in the container's copy of the host's mounts comes along.
+    /// A place in the container's copy of the host's mounts comes along, or a tree of it.
     Tree,
 }
 
@@ -95,6 +103,11 @@ impl Inside {
             (ToInside::Tree, handles) if handles.len() == 1 => Ok(handles.into_iter().next().expect("it was counted")),
             (other, _) => Err(unexpected(&other)),
         }
+    }
+
+    /// Offers the listener of a filter that is in force by now, and waits until it is taken.
+    pub fn offer(&self, listener: OwnedFd) -> Result<(), StepError> {
+        offer(self.0.as_fd(), listener)
     }
 
     /// Tells the failure. If nobody listens any more, nobody has to know.
@@ -137,6 +150,28 @@ impl Outside {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
+    }
+}
+
+/// Offers a listener over a socket, with write(2) and read(2) and without allocating: whatever else the filter may refuse, or ask somebody about
+/// who is not there yet.
+pub fn offer(socket: BorrowedFd<'_>, listener: OwnedFd) -> Result<(), StepError> {
+    // It stays open until the exec; closing it would be one call more.
+    let number = listener.into_raw_fd();
+    let mut message = [0; 64];
+    let (length, mut text) = message.split_at_mut(4);
+    let space = text.len();
+    serde_json::to_writer(&mut text, &FromInside::Listener { number })
+        .map_err(io::Error::from)
+        .doing(|| "tell the runtime of the seccomp listener")?;
+    let text_length = space - text.len();
+    length.copy_from_slice(&(text_length as u32).to_le_bytes());
+    // So few bytes go at once or not at all.
+    write(socket, &message[..4 + text_length]).doing(|| "tell the runtime of the seccomp listener")?;
+    // One word is all that can come.
+    match retry_on_intr(|| read(socket, &mut [0; 64])).doing(|| "wait until the seccomp listener is taken")? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(|| "wait until the seccomp listener is taken"),
+        _ => Ok(()),
     }
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use carrack_cgroup::{Group, GroupPath, Host, Layout, Version, base_device_rules};
-use carrack_oci_config::{LinuxDeviceCgroup, LinuxIdMapping, LinuxResources, Spec, State, Status};
+use carrack_oci_config::{LinuxDeviceCgroup, LinuxResources, Spec, State, Status};
 use carrack_seccomp::{Arch, KernelSupport, Program};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
 use carrack_sys::namespace::{self, Namespaces};
@@ -31,17 +31,22 @@ use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
 use crate::inside::credentials::{Inherited, raise_limits, set_oom_score};
-use crate::inside::init::{self, InitOrder, Luggage, refuse_listener};
+use crate::inside::init::{self, InitOrder, Luggage};
 use crate::inside::mounts::CgroupView;
 use crate::inside::root::Leave;
+use crate::listener::Agent;
+use crate::net_device::move_net_devices;
 use crate::notify;
-use crate::origin;
+use crate::origin::{self, Copied};
 use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
+use crate::resctrl::{Resctrl, ResctrlGroup};
+use crate::selinux;
 use crate::stage::{CreateRequest, NamespaceType};
 use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
+use crate::user_namespace::map_ids;
 
 /// A container could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +206,7 @@ impl Created {
             group.kill_all().map_err(cgroup_failed!())?;
         }
         group.remove(REMOVE_PATIENCE).map_err(cgroup_failed!())?;
+        record.remove_resctrl()?;
         let stopped = State { status: Status::Stopped, ..hook_state(&record) };
         let failures = run_all_hooks("poststop", &record.poststop, &stopped, &record.bundle);
         state.remove()?;
@@ -216,6 +222,7 @@ pub(crate) const REMOVE_PATIENCE: Duration = Duration::from_secs(10);
 struct Undo {
     state: Option<StateDir>,
     group: Option<Group>,
+    resctrl: Option<ResctrlGroup>,
     init: Option<OwnedFd>,
 }
 
@@ -226,6 +233,7 @@ impl Undo {
 
     /// Nothing is undone any more; what exists is handed over.
     fn disarm(mut self) -> Option<(StateDir, Group, OwnedFd)> {
+        self.resctrl = None;
         Some((self.state.take()?, self.group.take()?, self.init.take()?))
     }
 }
@@ -241,6 +249,7 @@ impl Drop for Undo {
         if let Some(group) = &self.group {
             is_clean = group.remove(REMOVE_PATIENCE).is_ok();
         }
+        is_clean &= self.resctrl.as_ref().is_none_or(|group| group.remove().is_ok());
         if let (Some(state), true) = (&self.state, is_clean) {
             let _ = state.remove();
         }
@@ -265,13 +274,14 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     let facts = HostFacts::ask().doing(|| "read /proc/self/status")?;
     let mut spec = read_spec(&request.bundle)?;
     let oci_version = spec.oci_version.clone();
-    let process_defaults = spec.process.as_ref().map(ProcessDefaults::of).unwrap_or_default();
+    let process_defaults =
+        spec.process.as_ref().map(|process| ProcessDefaults::of(process, spec.linux.as_ref())).unwrap_or_default();
     if let (Some(process), 1..) = (&mut spec.process, request.listen_fds) {
         // Its own pid, unless the pid namespace is the host's; runc says 1 then too.
         process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);
     }
     let state = StateDir::create(&request.state_root, &request.id)?;
-    let mut undo = Undo { state: Some(state), group: None, init: None };
+    let mut undo = Undo { state: Some(state), group: None, resctrl: None, init: None };
     if request.notify {
         undo.state().make_notify_directory()?;
         notify::add_to(&mut spec, undo.state());
@@ -280,6 +290,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         PlanRequest { id: &request.id, bundle: &request.bundle, rootfs: &request.rootfs, join: &request.join };
     let plan = Plan::new(spec, plan_request, &facts)?;
     options.terminal.check(plan.process.terminal.is_some())?;
+    selinux::require_for(&plan.process.selinux_label)?;
     let filter = compile_filter(&plan)?;
     let host = Host::probe().map_err(cgroup_failed!())?;
     let group_path = plan_group_path(&plan, request)?;
@@ -296,17 +307,19 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         created: Timestamp::now(),
         annotations: plan.annotations.clone(),
         cgroups: intended.paths(),
+        resctrl: plan_resctrl(&plan, request)?,
         init: None,
         is_ready: false,
         namespaces: plan.namespaces.own().bits(),
         has_own_pids: plan.namespaces.new.contains(Namespaces::PID),
-        filter: filter.as_ref().map(record_filter),
+        filter: filter.as_ref().map(|program| record_filter(program, &plan, &request.bundle)),
         new_keyring: !request.no_new_keyring,
         process: process_defaults,
         poststart: plan.hooks.poststart.clone(),
         poststop: plan.hooks.poststop.clone(),
     };
     undo.state().write(&record)?;
+    undo.resctrl.clone_from(&record.resctrl);
     let group = host.create(&group_plan).map_err(cgroup_failed!())?;
     record.cgroups = group.paths();
     let enter = group.enter_handles().map_err(cgroup_failed!())?;
@@ -356,7 +369,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
 
     let mut served = Served { pid, console: None, warnings: plan.process.warnings.clone() };
     if plan.namespaces.new.contains(Namespaces::USER) {
-        map_users(&procfs, pid, &plan)?;
+        map_ids(&procfs, pid, &plan.namespaces.users, &plan.namespaces.groups)?;
         raise_limits(pid, &plan.process.limits)?;
         outside.go_on().doing(|| "talk to the container")?;
     }
@@ -364,7 +377,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         serve_move(&outside, &mut undo, &mut served)?;
     }
     if plan.namespaces.has_user() {
-        let container = procfs.open_root_of(served.pid).doing(|| "open the container's mounts")?;
+        let container = Copied::open(&procfs, served.pid).doing(|| "open the container's mounts")?;
         if undo.init.as_ref().is_some_and(|init| signal::send(init.as_fd(), 0).is_err()) {
             // The number may be another process's by now.
             return Err(died(&undo));
@@ -372,6 +385,10 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         origin::lend(&origins, &plan, &container, &outside)?;
     }
     drop(origins);
+    move_devices(&plan, &procfs, served.pid)?;
+    if let (Some(group), Some(wanted)) = (&record.resctrl, &plan.intel_rdt) {
+        Resctrl::of_host()?.apply(group, wanted, served.pid)?;
+    }
     if let Some(score) = plan.process.oom_score_adj {
         served.warnings.extend(set_oom_score(&procfs, served.pid, score)?);
     }
@@ -389,6 +406,25 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     }
     let Served { console, warnings, .. } = served;
     Ok(Pending { process, console, warnings, record, channel: outside, undo, is_ready })
+}
+
+fn plan_resctrl(plan: &Plan, request: &CreateRequest) -> Result<Option<ResctrlGroup>, StepError> {
+    let plan_one = |wanted| Resctrl::of_host()?.plan(wanted, request.id.as_str());
+    plan.intel_rdt.as_ref().map(plan_one).transpose()
+}
+
+/// Into a network namespace by its path if it has one, since the container's process may still be on its way there; else into the one that it was born
+/// into.
+fn move_devices(plan: &Plan, procfs: &Procfs, pid: i32) -> Result<(), StepError> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == NamespaceType::Network);
+    let namespace = match joined {
+        Some(join) => open_join(join)?,
+        None => procfs.open_namespace_of(pid, "net").doing(|| "open the container's network namespace")?,
+    };
+    move_net_devices(&plan.net_devices, namespace.as_fd())
 }
 
 struct Served {
@@ -409,10 +445,19 @@ impl Pending {
             undo.state().mark_ready()?;
         }
         // The end of the stream is the exec, which closes the handle, or the process giving the handle up to wait for `start`.
-        match channel.next().doing(|| "hear from the container")? {
-            Some((FromInside::Failed { kind, message }, _)) => return Err(CreateError::Inside { kind, message }),
-            Some((other, _)) => return Err(unexpected(&other)),
-            None => {}
+        loop {
+            match (channel.next().doing(|| "hear from the container")?, record.agent(), &undo.init) {
+                (None, ..) => break,
+                (Some((FromInside::Listener { number }, _)), Some(agent), Some(init)) => {
+                    let state = State { pid: process.pid, ..hook_state(&record) };
+                    agent.introduce(init.as_fd(), process.pid, number, state)?;
+                    channel.go_on().doing(|| "talk to the container")?;
+                }
+                (Some((FromInside::Failed { kind, message }, _)), ..) => {
+                    return Err(CreateError::Inside { kind, message });
+                }
+                (Some((other, _)), ..) => return Err(unexpected(&other)),
+            }
         }
         undo.state().unlock()?;
         let (state, group, pidfd) = undo.disarm().ok_or_else(|| CreateError::Died { how: "no handle".into() })?;
@@ -511,18 +556,18 @@ fn compile_filter(plan: &Plan) -> Result<Option<Program>, CreateError> {
     let Some(profile) = &plan.seccomp else { return Ok(None) };
     let program = carrack_seccomp::compile(profile, HOST_ARCH, &KernelSupport::probe())
         .map_err(|error| StepError::refused(error.kind(), format!("seccomp: {}", describe(&error))))?;
-    refuse_listener(&program)?;
     Ok(Some(program))
 }
 
-fn record_filter(program: &Program) -> FilterRecord {
+fn record_filter(program: &Program, plan: &Plan, bundle: &Path) -> FilterRecord {
     use std::fmt::Write;
     let mut text = String::with_capacity(program.filter.len() * 16);
     for one in &program.filter {
         write!(text, "{:04x}{:02x}{:02x}{:08x}", one.code, one.jt, one.jf, one.k)
             .expect("writing to a String cannot fail");
     }
-    FilterRecord { flags: program.flags, program: text }
+    let profile = plan.seccomp.as_ref().filter(|_| program.needs_listener);
+    FilterRecord { flags: program.flags, program: text, agent: profile.map(|profile| Agent::of(profile, bundle)) }
 }
 
 /// runc's rule: where nothing is said, a group of the container's name next to our own.
@@ -554,7 +599,10 @@ fn rootfs_path(plan: &Plan, bundle: &Path) -> PathBuf {
 
 fn cgroup_view(host: &Host, group: &Group) -> Option<CgroupView> {
     match host.layout() {
-        Layout::V2 => Some(CgroupView::Unified),
+        Layout::V2 => {
+            let unified = host.facts().hierarchies.iter().find(|hierarchy| hierarchy.version == Version::V2)?;
+            Some(CgroupView::Unified(unified.mount_point.clone()))
+        }
         Layout::V1 | Layout::Hybrid => {
             let paths = group.paths();
             let separate = host.facts().hierarchies.iter().filter(|hierarchy| hierarchy.version == Version::V1);
@@ -593,15 +641,12 @@ fn bounding_inside(plan: &Plan, facts: &HostFacts) -> u64 {
 }
 
 fn open_joins(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, StepError> {
-    plan.namespaces
-        .join
-        .iter()
-        .map(|(kind, path)| {
-            let handle = openat(CWD, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
-                .doing(|| format!("open {} namespace {}", kind.name(), path.display()))?;
-            Ok((*kind, handle))
-        })
-        .collect()
+    plan.namespaces.join.iter().map(|join| Ok((join.0, open_join(join)?))).collect()
+}
+
+fn open_join((kind, path): &(NamespaceType, PathBuf)) -> Result<OwnedFd, StepError> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {} namespace {}", kind.name(), path.display()))
 }
 
 /// Namespaces that a process gives to its children instead of entering them itself: pid, if joined, and time, if new.
@@ -643,15 +688,6 @@ impl ChildNamespaces {
             None => Ok(()),
         }
     }
-}
-
-/// Gives ids to a new user namespace (user_namespaces(7)).
-fn map_users(procfs: &Procfs, pid: i32, plan: &Plan) -> Result<(), StepError> {
-    let lines = |mappings: &[LinuxIdMapping]| -> String {
-        mappings.iter().map(|one| format!("{} {} {}\n", one.container_id, one.host_id, one.size)).collect()
-    };
-    procfs.write(&format!("{pid}/uid_map"), &lines(&plan.namespaces.users)).doing(|| "write the uid mappings")?;
-    procfs.write(&format!("{pid}/gid_map"), &lines(&plan.namespaces.groups)).doing(|| "write the gid mappings")
 }
 
 /// A pid as rustix wants it.

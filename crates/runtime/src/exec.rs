@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use carrack_cgroup::{EnterHandles, Group, Host};
-use carrack_oci_config::Status;
+use carrack_oci_config::{State, Status};
 use carrack_rooted::Root;
 use carrack_seccomp::{Program, SockFilter};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3, exit_now};
@@ -20,19 +20,23 @@ use carrack_sys::rustix::process::{
     waitid,
 };
 use carrack_sys::signal;
+use carrack_sys::task;
 use carrack_words::{Kind, ProcessId};
 
 use crate::channel::{self, FromInside, Inside, Outside};
-use crate::create::{ChildNamespaces, keyring_name, pid_of};
+use crate::create::{ChildNamespaces, hook_state, keyring_name, pid_of};
 use crate::describe::describe;
 use crate::facts::HostFacts;
 use crate::inside::console::Console;
-use crate::inside::credentials::{Inherited, Place, become_program, prepare, raise_limits, reset, set_oom_score};
+use crate::inside::credentials::{
+    Inherited, Place, become_program, prepare, raise_limits, reset, reset_cpus, set_oom_score,
+};
 use crate::inside::init::{become_root, join_keyring};
 use crate::plan::capability;
 use crate::plan::process::{ProcessPlan, ProcessPlanError, TerminalPlan};
 use crate::process_stat;
 use crate::procfs::{Procfs, read_text};
+use crate::selinux;
 use crate::stage::ExecRequest;
 use crate::state::status_of;
 use crate::state_dir::{FilterRecord, Record, StateDir, StateDirError};
@@ -72,7 +76,6 @@ impl ExecError {
         match self {
             Self::State(error) => error.kind(),
             Self::WrongState { .. } => Kind::Precondition,
-            Self::Plan(ProcessPlanError::Unsupported { .. }) => Kind::Unsupported,
             Self::Plan(_) => Kind::Invalid,
             Self::Step(error) => error.kind(),
             Self::Inside { kind, .. } => *kind,
@@ -91,6 +94,7 @@ pub struct PendingExec {
     pub warnings: Vec<String>,
     channel: Outside,
     child: Child,
+    record: Record,
 }
 
 /// Kills the process when dropped.
@@ -114,13 +118,23 @@ impl Drop for Child {
 impl PendingExec {
     /// Lets it become the program; returns when it has, with a handle on it. `meanwhile` is done while the process works.
     pub fn finish(self, meanwhile: impl FnOnce()) -> Result<OwnedFd, ExecError> {
-        let Self { channel, mut child, .. } = self;
+        let Self { process, channel, mut child, record, .. } = self;
         channel.go_on().doing(|| "talk to the process")?;
         meanwhile();
-        match channel.next().doing(|| "hear from the process")? {
-            None => {}
-            Some((FromInside::Failed { kind, message }, _)) => return Err(ExecError::Inside { kind, message }),
-            Some((other, _)) => return Err(unexpected(&other)),
+        loop {
+            match (channel.next().doing(|| "hear from the process")?, record.agent(), &child.pidfd) {
+                (None, ..) => break,
+                (Some((FromInside::Listener { number }, _)), Some(agent), Some(pidfd)) => {
+                    let pid = record.init.map_or(0, |init| init.pid);
+                    let state = State { pid, status: Status::Running, ..hook_state(&record) };
+                    agent.introduce(pidfd.as_fd(), process.pid, number, state)?;
+                    channel.go_on().doing(|| "talk to the process")?;
+                }
+                (Some((FromInside::Failed { kind, message }, _)), ..) => {
+                    return Err(ExecError::Inside { kind, message });
+                }
+                (Some((other, _)), ..) => return Err(unexpected(&other)),
+            }
         }
         child.pidfd.take().ok_or(ExecError::WrongState { message: "the process has no handle" })
     }
@@ -162,7 +176,8 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let own = Namespaces::from_bits(record.namespaces);
     let has_user = own.contains(Namespaces::USER);
     let available = if has_user { capability::KNOWN } else { facts.capabilities };
-    let plan = ProcessPlan::new(&record.process.complete(&request.process), None, available)?;
+    let plan = ProcessPlan::new(&record.process.complete(&request.process), record.process.shared(), available)?;
+    selinux::require_for(&plan.selinux_label)?;
     let filter = record.filter.as_ref().map(read_filter).transpose()?;
     let procfs = Procfs::open_host().doing(|| "open /proc")?;
     let first = pidfd_open(pid_of(init)?, PidfdFlags::empty()).doing(|| "open the container's first process")?;
@@ -177,6 +192,10 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     let keyring = keyring_name(request.id.as_str());
     let (outside, inside) = channel::pair().doing(|| "make a socket pair")?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "become non-dumpable")?;
+    if let Some(cpus) = plan.cpus.as_ref().and_then(|cpus| cpus.initial.as_ref()) {
+        // The process inherits it, and nothing else of us is worth other CPUs.
+        task::set_cpus(cpus.words()).doing(|| "error setting initial CPU affinity")?;
+    }
     let mut children = ChildNamespaces::give_pid_of(first.as_fd(), own)?;
     let clone = |enter: &EnterHandles| {
         clone3(&CloneRequest { new: Namespaces::empty(), child_of, into_cgroup: enter.unified() })
@@ -208,11 +227,14 @@ pub fn begin_exec(request: &ExecRequest, child_of: ChildOf) -> Result<PendingExe
     if let Some(score) = plan.oom_score_adj {
         warnings.extend(set_oom_score(&procfs, pid, score)?);
     }
+    if let Some(group) = &record.resctrl {
+        group.add(pid).doing(|| "intelrdt")?;
+    }
     let console = serve(&outside)?;
     let process = process_stat::identify(pid)
         .doing(|| "read the start time of the process")?
         .ok_or(ExecError::WrongState { message: "the process died before it was ready" })?;
-    Ok(PendingExec { process, console, warnings, channel: outside, child })
+    Ok(PendingExec { process, console, warnings, channel: outside, child, record })
 }
 
 fn serve(outside: &Outside) -> Result<Option<OwnedFd>, ExecError> {
@@ -241,7 +263,7 @@ struct ExecOrder<'a> {
 fn run(order: &ExecOrder<'_>, first: &OwnedFd, enter: EnterHandles, procfs: Procfs, channel: &Inside) -> ! {
     let error = match enter_container(order, first, enter, &procfs, channel) {
         Ok(prepared) => match channel.tell(&FromInside::Ready, None).and_then(|()| channel.wait()) {
-            Ok(()) => become_program(&prepared, order.plan, order.filter),
+            Ok(()) => become_program(&prepared, order.plan, order.filter, &|listener| channel.offer(listener)),
             Err(error) => error,
         },
         Err(error) => error,
@@ -268,6 +290,7 @@ fn enter_container(
         become_root()?;
     }
     reset(order.inherited)?;
+    reset_cpus(order.plan.cpus.as_ref())?;
     umask(Mode::empty());
     setsid().doing(|| "create a session")?;
     if let Some(name) = order.keyring {
@@ -309,7 +332,7 @@ fn read_filter(record: &FilterRecord) -> Result<Program, StepError> {
             })
         })
         .collect::<Result<Vec<_>, StepError>>()?;
-    Ok(Program { filter, flags: record.flags, needs_listener: false })
+    Ok(Program { filter, flags: record.flags, needs_listener: record.agent.is_some() })
 }
 
 /// The capabilities that `exec` adds by name, given to a process of config.json.

@@ -12,25 +12,31 @@
 
 mod channel;
 mod create;
+mod delegate;
 mod describe;
 mod exec;
 mod facts;
 mod hook;
 mod inside;
 mod lifecycle;
+mod listener;
 mod mounting;
+mod net_device;
 mod notify;
 mod origin;
 mod overlay;
 pub mod plan;
 mod process_stat;
 mod procfs;
+mod resctrl;
 mod seal;
+mod selinux;
 mod serve_stage;
 mod stage;
 mod state;
 mod state_dir;
 mod step;
+mod user_namespace;
 
 pub use carrack_sys::clone::ChildOf;
 pub use create::{CreateError, CreateOptions, Created, Pending, StartMode, TerminalUse, begin_create};

@@ -7,20 +7,21 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use carrack_cgroup::Group;
-use carrack_oci_config::{LinuxResources, Status};
+use carrack_oci_config::{LinuxResources, State, Status};
 use carrack_sys::rustix::event::{PollFd, PollFlags, Timespec, poll};
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::{PidfdFlags, pidfd_open};
 use carrack_sys::signal;
 use carrack_words::{ContainerId, Kind, ProcessId};
 
-use crate::channel::FromInside;
+use crate::channel::{FromInside, ToInside};
 use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
 use crate::describe::describe;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
+use crate::listener::Agent;
 use crate::plan::in_todays_words;
 use crate::process_stat;
-use crate::stage::{DEADLINE, receive_message, wait_readable};
+use crate::stage::{DEADLINE, receive_message, send_message, wait_readable};
 use crate::state::{group_of, status_of};
 use crate::state_dir::{Record, StateDir, StateDirError};
 use crate::step::{Doing, StepError};
@@ -97,22 +98,37 @@ pub fn start_after<T>(
         Err(error) => return Err(error).doing(|| "connect to the container's first process").map_err(Into::into),
     };
     connection.write_all(b"s").doing(|| "tell the container to start")?;
-    // Whoever shares its pid namespace could have stopped the container's first process; SIGKILL ends a stopped one too.
-    if wait_readable(&connection, Instant::now() + DEADLINE)
-        .doing(|| "wait for the container's first process")?
-        .is_none()
-    {
-        let group = group_of(&record)?;
-        if group.is_frozen().unwrap_or(false) {
-            return wrong("cannot start a container in the paused state".into());
+    let answer = loop {
+        // Whoever shares its pid namespace could have stopped the container's first process; SIGKILL ends a stopped one too.
+        if wait_readable(&connection, Instant::now() + DEADLINE)
+            .doing(|| "wait for the container's first process")?
+            .is_none()
+        {
+            let group = group_of(&record)?;
+            if group.is_frozen().unwrap_or(false) {
+                return wrong("cannot start a container in the paused state".into());
+            }
+            if let Some(init) = record.init {
+                kill_and_wait(init, &group)?;
+            }
+            directory.remove_start_socket()?;
+            return wrong("the container's first process did not start its program in time".into());
         }
-        if let Some(init) = record.init {
-            kill_and_wait(init, &group)?;
+        let answer = receive_message::<FromInside>(&connection);
+        let (Ok((FromInside::Listener { number }, _)), Some(agent), Some(init)) =
+            (&answer, record.agent(), record.init)
+        else {
+            break answer;
+        };
+        let introduced = introduce(agent, init, *number, &record)
+            .and_then(|()| send_message(&connection, &ToInside::Continue, &[]).doing(|| "tell the container to go on"));
+        if let Err(error) = introduced {
+            // Under its filter, with nobody to answer, it could not even end by itself.
+            kill_and_wait(init, &group_of(&record)?)?;
+            directory.remove_start_socket()?;
+            return Err(error.into());
         }
-        directory.remove_start_socket()?;
-        return wrong("the container's first process did not start its program in time".into());
-    }
-    let answer = receive_message::<FromInside>(&connection);
+    };
     directory.remove_start_socket()?;
     match answer {
         Ok((FromInside::Failed { kind, message }, _)) => Err(StartError::Inside { kind, message }),
@@ -127,13 +143,21 @@ pub fn start_after<T>(
     }
 }
 
+/// Makes the first process known to the agent of its filter.
+fn introduce(agent: &Agent, init: ProcessId, number: i32, record: &Record) -> Result<(), StepError> {
+    let pidfd = pidfd_open(pid_of(init)?, PidfdFlags::empty()).doing(|| "open the container's first process")?;
+    // It waits for us, so it is still the one that has the number.
+    let state = State { pid: init.pid, status: Status::Created, ..hook_state(record) };
+    agent.introduce(pidfd.as_fd(), init.pid, number, state)
+}
+
 /// Runs the poststart hooks; if one fails the container is killed, as with existing runtimes.
 pub fn run_poststart(record: &Record) -> Result<(), StartError> {
     if record.poststart.is_empty() {
         return Ok(());
     }
     let pid = record.init.map_or(0, |init| init.pid);
-    let state = carrack_oci_config::State { pid, status: Status::Running, ..hook_state(record) };
+    let state = State { pid, status: Status::Running, ..hook_state(record) };
     run_hooks("poststart", &record.poststart, &state, &record.bundle).map_err(|error| {
         if let Some(init) = record.init {
             // The hook's failure is what is told.
@@ -388,6 +412,7 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
     }
     end_processes(&record, &group)?;
     group.remove(REMOVE_PATIENCE).map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    record.remove_resctrl()?;
     let state = carrack_oci_config::State { status: Status::Stopped, ..hook_state(&record) };
     let failures = run_all_hooks("poststop", &record.poststop, &state, &record.bundle);
     directory.remove()?;

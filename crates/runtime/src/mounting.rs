@@ -45,6 +45,11 @@ impl FileSystem {
         fsconfig_set_flag(self.context.as_fd(), key).map_err(|error| self.explain(error))
     }
 
+    /// Gives everything in it one SELinux label; an empty one changes nothing.
+    pub fn set_label(&self, label: &str) -> io::Result<()> {
+        if label.is_empty() { Ok(()) } else { self.set("context", label) }
+    }
+
     /// Makes the file system, and a mount of it that is attached nowhere.
     pub fn mount(self, attributes: u64) -> io::Result<OwnedFd> {
         fsconfig_create(self.context.as_fd()).map_err(|error| self.explain(error))?;
@@ -111,6 +116,11 @@ pub fn clone_host_tree(path: &Path, depth: Depth) -> io::Result<OwnedFd> {
 fn tree_flags(depth: Depth) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if depth == Depth::All { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+}
+
+/// Maps the ids of a mount that is attached nowhere yet, or of it and all below it (Linux 5.12).
+pub fn map_ids(tree: &OwnedFd, depth: Depth, users: BorrowedFd<'_>) -> io::Result<()> {
+    mount_setattr(tree.as_fd(), depth, MountAttr { set: MountAttr::IDMAP, ..MountAttr::default() }, Some(users))
 }
 
 /// Attaches a mount on top of what `target` stands for.

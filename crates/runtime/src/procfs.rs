@@ -67,6 +67,11 @@ impl Procfs {
         Ok(openat(&self.handle, format!("{pid}/root"), flags, Mode::empty())?)
     }
 
+    /// A namespace of a process, by the name of its file.
+    pub fn open_namespace_of(&self, pid: i32, name: &str) -> io::Result<OwnedFd> {
+        Ok(openat(&self.handle, format!("{pid}/ns/{name}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
     /// Writes a value in one piece.
     pub fn write(&self, path: &str, value: &str) -> io::Result<()> {
         let file = self.open(path, OFlags::WRONLY)?;

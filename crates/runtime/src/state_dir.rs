@@ -22,7 +22,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use carrack_oci_config::{Hook, LinuxCapabilities, PosixRlimit, Process};
+use carrack_oci_config::{
+    CpuAffinity, Hook, Linux, LinuxCapabilities, LinuxIoPriority, LinuxMemoryPolicy, LinuxPersonality, PosixRlimit,
+    Process, Scheduler,
+};
 use carrack_sys::rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, open, openat, rmdir, statat, unlinkat,
 };
@@ -30,6 +33,11 @@ use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::geteuid;
 use carrack_words::{ContainerId, Kind, ProcessId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::listener::Agent;
+use crate::plan::process::Shared;
+use crate::resctrl::ResctrlGroup;
+use crate::step::StepError;
 
 const RECORD: &str = "state.json";
 /// The third line.
@@ -67,6 +75,9 @@ pub struct Record {
     /// Whether the first process is wholly in the container.
     #[serde(skip)]
     pub is_ready: bool,
+    /// Its groups of resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlGroup>,
     /// Namespaces that are not the host's, as the bits of clone(2).
     pub namespaces: u32,
     /// Whether its pid namespace was made for it, and so ends with its first process.
@@ -100,20 +111,49 @@ pub struct ProcessDefaults {
     /// Its AppArmor profile.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub apparmor_profile: String,
+    /// Its SELinux label.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
     /// Its badness when memory is short.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// Its scheduling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// Its I/O class and level.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<LinuxIoPriority>,
+    /// CPUs, which are a further process's only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+    /// Execution domain of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<LinuxPersonality>,
+    /// Where the container's memory is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<LinuxMemoryPolicy>,
 }
 
 impl ProcessDefaults {
     /// Those of a container with this process.
-    pub fn of(process: &Process) -> Self {
+    pub fn of(process: &Process, linux: Option<&Linux>) -> Self {
         Self {
             capabilities: process.capabilities.clone(),
             rlimits: process.rlimits.clone(),
             apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
             oom_score_adj: process.oom_score_adj,
+            scheduler: process.scheduler.clone(),
+            io_priority: process.io_priority.clone(),
+            exec_cpu_affinity: process.exec_cpu_affinity.clone(),
+            personality: linux.and_then(|linux| linux.personality.clone()),
+            memory_policy: linux.and_then(|linux| linux.memory_policy.clone()),
         }
+    }
+
+    /// What it says of every process.
+    pub fn shared(&self) -> Shared<'_> {
+        Shared { personality: self.personality.as_ref(), memory_policy: self.memory_policy.as_ref() }
     }
 
     /// The process with what it leaves open filled in.
@@ -121,11 +161,17 @@ impl ProcessDefaults {
         let mut whole = process.clone();
         whole.capabilities = whole.capabilities.or_else(|| self.capabilities.clone());
         whole.oom_score_adj = whole.oom_score_adj.or(self.oom_score_adj);
+        whole.scheduler = whole.scheduler.or_else(|| self.scheduler.clone());
+        whole.io_priority = whole.io_priority.or_else(|| self.io_priority.clone());
+        whole.exec_cpu_affinity = whole.exec_cpu_affinity.or_else(|| self.exec_cpu_affinity.clone());
         if whole.rlimits.is_empty() {
             whole.rlimits.clone_from(&self.rlimits);
         }
         if whole.apparmor_profile.is_empty() {
             whole.apparmor_profile.clone_from(&self.apparmor_profile);
+        }
+        if whole.selinux_label.is_empty() {
+            whole.selinux_label.clone_from(&self.selinux_label);
         }
         whole
     }
@@ -148,6 +194,21 @@ pub struct FilterRecord {
     pub flags: u32,
     /// The program.
     pub program: String,
+    /// Who answers for what it asks about, if it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+}
+
+impl Record {
+    /// Removes its groups of resctrl, if it has any.
+    pub(crate) fn remove_resctrl(&self) -> Result<(), StepError> {
+        self.resctrl.as_ref().map_or(Ok(()), ResctrlGroup::remove)
+    }
+
+    /// Who answers for what its filter asks about.
+    pub(crate) fn agent(&self) -> Option<&Agent> {
+        self.filter.as_ref()?.agent.as_ref()
+    }
 }
 
 /// The state directory failed us.
@@ -536,11 +597,16 @@ mod tests {
             created: Timestamp::from_nanoseconds(5),
             annotations: BTreeMap::new(),
             cgroups: BTreeMap::from([("cpu".into(), "/x".into())]),
+            resctrl: None,
             init: None,
             is_ready: false,
             namespaces: 7,
             has_own_pids: true,
-            filter: Some(FilterRecord { flags: 2, program: "06000000".into() }),
+            filter: Some(FilterRecord {
+                flags: 2,
+                program: "06000000".into(),
+                agent: Some(Agent { path: "/run/agent.sock".into(), metadata: "m".into() }),
+            }),
             new_keyring: true,
             process: ProcessDefaults { oom_score_adj: Some(7), ..ProcessDefaults::default() },
             poststart: vec![],
@@ -583,7 +649,7 @@ mod tests {
             rlimits: vec![PosixRlimit { kind: "RLIMIT_CORE".into(), hard: 1, soft: 1 }],
             ..Process::default()
         };
-        let defaults = ProcessDefaults::of(&container);
+        let defaults = ProcessDefaults::of(&container, None);
         assert_eq!(defaults.complete(&Process::default()), container);
         let own = Process {
             capabilities: Some(LinuxCapabilities::default()),

@@ -18,6 +18,7 @@ pub mod mount_attr;
 pub mod namespace;
 pub mod netlink;
 pub mod seccomp;
+pub mod seccomp_listener;
 pub mod signal;
 pub mod signal_queue;
 pub mod sparse_copy;

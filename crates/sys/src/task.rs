@@ -41,6 +41,10 @@ pub struct SchedulerAttr {
     pub deadline: u64,
     /// Deadline policy: period in nanoseconds.
     pub period: u64,
+    /// The least utilisation that is assumed; taken only with its flag (Linux 5.3, as the next one).
+    pub least_utilisation: u32,
+    /// The greatest.
+    pub greatest_utilisation: u32,
 }
 
 /// Sets the scheduling of this process.
@@ -50,11 +54,22 @@ pub fn set_scheduler(attr: SchedulerAttr) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) })
 }
 
+/// Lets this process run on these CPUs only, one bit each (sched_setaffinity(2)). `EINVAL` if none of them may be used here.
+pub fn set_cpus(cpus: &[u64]) -> io::Result<()> {
+    // SAFETY: the call reads the bytes of `cpus`; the kernel ignores bits of CPUs it does not have.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(cpus), cpus.as_ptr()) })
+}
+
 /// Lets this process run on every CPU that its cgroup allows (sched_setaffinity(2)).
 pub fn allow_all_cpus() -> io::Result<()> {
-    let mask = [u64::MAX; 128];
-    // SAFETY: the call reads the 1024 bytes of `mask`; the kernel ignores bits of CPUs it does not have.
-    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()) })
+    set_cpus(&[u64::MAX; 128])
+}
+
+/// Sets where the memory of this process is, by `MPOL_*` and nodes, one bit each (set_mempolicy(2)).
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    let (address, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the call reads one bit less than `bits`, which are those of `nodes`, or nothing.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, address, bits) })
 }
 
 /// Sets the execution domain (personality(2)).

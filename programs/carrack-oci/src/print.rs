@@ -6,6 +6,7 @@ use carrack_oci_config::{
 };
 use carrack_runtime::NamespaceType;
 use carrack_runtime::plan::capability;
+use carrack_runtime::plan::memory_policy;
 use carrack_runtime::plan::mount_option;
 use serde_json::{Value, json};
 
@@ -74,19 +75,21 @@ pub fn features() -> Features {
             }),
             seccomp: Some(SeccompFeature {
                 enabled: Some(true),
-                actions: texts(carrack_seccomp::known_actions().filter(|action| *action != "SCMP_ACT_NOTIFY")),
+                actions: texts(carrack_seccomp::known_actions()),
                 operators: texts(carrack_seccomp::known_operators()),
                 archs: texts(carrack_seccomp::known_architectures()),
                 known_flags: texts(carrack_seccomp::known_flags()),
                 supported_flags: texts(supported_flags()),
             }),
             apparmor: Some(AppArmorFeature { enabled: Some(true) }),
-            selinux: Some(SelinuxFeature { enabled: Some(false) }),
-            intel_rdt: Some(IntelRdtFeature { enabled: Some(false), schemata: Some(false), monitoring: Some(false) }),
-            // None of either.
-            memory_policy: Some(MemoryPolicyFeature::default()),
-            mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(false) }) }),
-            net_devices: Some(NetDevicesFeature { enabled: Some(false) }),
+            selinux: Some(SelinuxFeature { enabled: Some(true) }),
+            intel_rdt: Some(IntelRdtFeature { enabled: Some(true), schemata: Some(true), monitoring: Some(true) }),
+            memory_policy: Some(MemoryPolicyFeature {
+                modes: texts(memory_policy::MODES),
+                flags: texts(memory_policy::FLAGS),
+            }),
+            mount_extensions: Some(MountExtensions { idmap: Some(IdMapFeature { enabled: Some(true) }) }),
+            net_devices: Some(NetDevicesFeature { enabled: Some(true) }),
         }),
         annotations: [
             ("org.opencontainers.runc.checkpoint.enabled", "false"),

@@ -5,11 +5,10 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use carrack_sys::rustix::fs::{StatVfsMountFlags, statvfs};
-use common::{Bundle, busybox, cgroup_mounts, is_unified};
+use common::{Bundle, HostMount, busybox, cgroup_mounts, is_unified};
 use serde_json::json;
 
 #[test]
@@ -182,7 +181,7 @@ fn root_without_pivot_root_a_user_namespace_works_too() {
     need_root!("root_without_pivot_root_a_user_namespace_works_too");
     let mut bundle = Bundle::new("cat /etc/only-here; ls /proc/self/fd/0");
     fs::write(bundle.inside("etc/only-here"), "inside\n").unwrap();
-    open_for_user_namespace(&mut bundle);
+    bundle.open_for_user_namespace();
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     bundle.write();
     let id = bundle.id();
@@ -517,23 +516,13 @@ fn root_namespaces_are_joined_by_path() {
     assert_eq!(owner.leftovers(), Vec::<String>::new());
 }
 
-/// Lets mapped root enter and use the root file system.
-fn open_for_user_namespace(bundle: &mut Bundle) {
-    let status =
-        Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.directory.join("rootfs")).status().unwrap();
-    assert!(status.success());
-    fs::set_permissions(&bundle.directory, fs::Permissions::from_mode(0o755)).unwrap();
-    bundle.config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    bundle.config["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-}
-
 #[test]
 fn root_in_a_user_namespace_what_the_host_has_hidden_or_locked_stays_so() {
     need_root!("root_in_a_user_namespace_what_the_host_has_hidden_or_locked_stays_so");
     let mut bundle = Bundle::new(
         "mount -o remount,bind,rw /data; echo x > /data/file; umount /data/covered; cat /data/covered/secret; ls /data/covered; echo x > /other/file && cat /other/file",
     );
-    open_for_user_namespace(&mut bundle);
+    bundle.open_for_user_namespace();
     // Nobody but the host's root may enter the place where the sources are.
     let outside = bundle.directory.join("outside");
     fs::create_dir(&outside).unwrap();
@@ -568,23 +557,6 @@ fn root_in_a_user_namespace_what_the_host_has_hidden_or_locked_stays_so() {
     }
     drop((cover, data, other));
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
-}
-
-/// A tmpfs on the host, for as long as it is held.
-struct HostMount(PathBuf);
-
-impl HostMount {
-    fn new(place: &Path, options: &str) -> Self {
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place).status().unwrap();
-        assert!(status.success());
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for HostMount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]
@@ -622,6 +594,36 @@ fn root_an_apparmor_profile_confines_and_one_that_is_missing_is_refused() {
     assert!(confined.err.contains("Permission denied"), "{confined:?}");
 }
 
+#[test]
+fn root_a_selinux_label_is_never_ignored() {
+    let name = "root_a_selinux_label_is_never_ignored";
+    need_root!(name);
+    if fs::exists("/sys/fs/selinux/enforce").unwrap() {
+        eprintln!("SKIPPED: {name}: this host has SELinux, what is refused without it was not tested");
+        return;
+    }
+    let label = "system_u:system_r:container_t:s0:c1,c2";
+    let words = "selinux label is specified in config, but selinux is disabled or not supported\n";
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.config["process"]["selinuxLabel"] = json!(label);
+    let said = bundle.run();
+    assert_eq!((said.code, said.err.as_str()), (1, words));
+    bundle.config["process"]["selinuxLabel"] = json!("");
+    bundle.write();
+    let id = bundle.id();
+    assert_eq!(bundle.oci(&["run", "-d", &id]).code, 0);
+    let said = bundle.oci(&["exec", "--process-label", label, &id, "true"]);
+    assert_eq!((said.code, said.err.as_str()), (255, words));
+    assert_eq!(bundle.oci(&["delete", "-f", &id]).code, 0);
+    // The kernel is asked to label what is in a new file system, and says that it cannot.
+    bundle.config["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    let said = bundle.run();
+    assert_eq!(said.code, 1);
+    assert!(said.err.starts_with("error mounting \"tmpfs\" to rootfs at \"/dev\": invalid "), "{said:?}");
+    assert!(said.err.contains("'context'"), "{said:?}");
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
 /// Gives a policy to apparmor_parser(8); false where there is none.
 fn apparmor_parser(action: &str, policy: &str) -> bool {
     let parser = Command::new("apparmor_parser")
@@ -640,7 +642,7 @@ fn root_a_user_namespace_maps_ids_and_binds_devices() {
     let mut bundle = Bundle::new(
         "id -u; cat /proc/self/uid_map; echo x > /dev/null; head -c 3 /dev/zero | wc -c; hostname; grep CapEff /proc/self/status; touch /made; exec sleep 1000",
     );
-    open_for_user_namespace(&mut bundle);
+    bundle.open_for_user_namespace();
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     bundle.config["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}]);
     bundle.write();
@@ -666,7 +668,7 @@ fn root_a_user_namespace_maps_ids_and_binds_devices() {
     let pid = bundle.state(&id)["pid"].to_string();
     let mut guest =
         Bundle::new("id -u; readlink /proc/self/ns/user; ps | wc -l; mount -t tmpfs none /mnt 2>&1; exit 4");
-    open_for_user_namespace(&mut guest);
+    guest.open_for_user_namespace();
     guest.config["linux"]["namespaces"]
         .as_array_mut()
         .unwrap()

@@ -469,13 +469,14 @@ fn features_are_told_whole_and_true() {
     let list = |value: &serde_json::Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let options = list(&features["mountOptions"]);
     assert!(options.contains(&"rro".into()) && options.contains(&"tmpcopyup".into()), "{options:?}");
-    // What is refused is not offered.
-    assert!(!options.contains(&"idmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(false));
-    assert!(!list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
+    assert!(options.contains(&"ridmap".into()) && linux["mountExtensions"]["idmap"]["enabled"] == json!(true));
+    assert!(list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
     assert!(list(&linux["namespaces"]).contains(&"time".into()));
-    for off in ["selinux", "intelRdt", "netDevices"] {
-        assert_eq!(linux[off]["enabled"], json!(false), "{off}");
-    }
+    assert_eq!(linux["selinux"]["enabled"], json!(true));
+    assert_eq!(list(&linux["memoryPolicy"]["modes"]).len(), 7);
+    assert!(list(&linux["memoryPolicy"]["flags"]).contains(&"MPOL_F_STATIC_NODES".into()));
+    assert_eq!(linux["netDevices"]["enabled"], json!(true));
+    assert_eq!(linux["intelRdt"], json!({"enabled": true, "schemata": true, "monitoring": true}));
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
 }
 

@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::expression::Rule;
 use super::ruleset::{ChainKind, Datum, Hook, Ruleset};
-use crate::netlink::{Batch, Message, NetlinkError, Reply, Socket, attributes, text, u32_be};
+use carrack_netlink::{Batch, Message, NetlinkError, Reply, Socket, attributes, text, u32_be};
 
 /// `NFNL_MSG_BATCH_BEGIN` and `_END`.
 const BATCH_BEGIN: u16 = 0x10;

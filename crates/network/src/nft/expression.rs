@@ -2,7 +2,7 @@
 //!
 //! An expression works on registers of four bytes, numbered from 0 here; a failed comparison or look-up ends the rule.
 
-use crate::netlink::Message;
+use carrack_netlink::Message;
 
 /// The address family of a packet (`NFPROTO_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! The filter comes as late as possible, so that it need not allow what we do ourselves.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
 use carrack_rooted::{Root, RootedError};
 use carrack_seccomp::Program;
@@ -33,7 +34,8 @@ use crate::inside::console::give_streams_to;
 use crate::inside::program::{exec_failed, find_program};
 use crate::inside::user::home_of;
 use crate::plan::capability::SYS_ADMIN;
-use crate::plan::process::ProcessPlan;
+use crate::plan::number_set::NumberSet;
+use crate::plan::process::{CpuPlan, ProcessPlan};
 use crate::plan::rlimit::{ResourceLimit, name_of};
 use crate::procfs::Procfs;
 use crate::step::{Doing, StepError};
@@ -47,12 +49,22 @@ pub struct Inherited {
     pub bounding: u64,
 }
 
-/// Undoes what the process inherited from whoever called the runtime: mask, dispositions, affinity.
+/// Undoes what the process inherited from whoever called the runtime: mask and dispositions of signals.
 pub fn reset(inherited: Inherited) -> Result<(), StepError> {
     signal::reset(inherited.ignored_signals).doing(|| "reset signals")?;
     signal::block(SignalSet::NONE).doing(|| "unblock signals")?;
-    // The caller's choice of CPUs is not the container's; its cpuset, entered before, still holds.
-    task::allow_all_cpus().doing(|| "reset the CPU affinity")
+    Ok(())
+}
+
+/// Undoes the caller's choice of CPUs, which is not the container's; its cpuset, entered before, still holds. A choice for this process is kept instead.
+pub fn reset_cpus(wanted: Option<&CpuPlan>) -> Result<(), StepError> {
+    match wanted {
+        None => task::allow_all_cpus().doing(|| "reset the CPU affinity"),
+        Some(CpuPlan { last: Some(cpus), .. }) => {
+            task::set_cpus(cpus.words()).doing(|| "error setting final CPU affinity")
+        }
+        Some(CpuPlan { last: None, .. }) => Ok(()),
+    }
 }
 
 /// Raises hard limits that need the host's rights, while we have them.
@@ -96,7 +108,7 @@ pub fn prepare(process: &ProcessPlan, place: &Place<'_>) -> Result<Prepared, Ste
         environment.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
         environment.push(CString::new(home).expect("a home with control characters is not taken"));
     }
-    write_label(process, place.procfs)?;
+    write_labels(process, place.procfs)?;
     set_task(process)?;
     let is_in_cwd = enter_cwd(process, place.root)?;
     if process.terminal.is_none() {
@@ -117,8 +129,13 @@ pub fn prepare(process: &ProcessPlan, place: &Place<'_>) -> Result<Prepared, Ste
     Ok(Prepared { path, arguments: Strings::new(process.arguments.clone()), environment: Strings::new(environment) })
 }
 
-/// The label that exec gives, through a procfs that is the host's for certain.
-fn write_label(process: &ProcessPlan, procfs: &Procfs) -> Result<(), StepError> {
+/// The labels that exec gives, through a procfs that is the host's for certain.
+fn write_labels(process: &ProcessPlan, procfs: &Procfs) -> Result<(), StepError> {
+    if !process.selinux_label.is_empty() {
+        procfs
+            .write("thread-self/attr/exec", &process.selinux_label)
+            .doing(|| format!("set SELinux label {:?}", process.selinux_label))?;
+    }
     if process.apparmor_profile.is_empty() {
         return Ok(());
     }
@@ -151,6 +168,10 @@ fn set_task(process: &ProcessPlan) -> Result<(), StepError> {
     }
     if let Some(domain) = process.personality {
         task::set_personality(domain).doing(|| "set the personality")?;
+    }
+    if let Some(policy) = &process.memory_policy {
+        let nodes = policy.nodes.as_ref().map_or(&[][..], NumberSet::words);
+        task::set_memory_policy(policy.mode, nodes).doing(|| "set_mempolicy")?;
     }
     for limit in &process.limits {
         task::set_resource_limit(0, limit.resource, limit.soft, limit.hard)
@@ -220,19 +241,28 @@ fn become_user(process: &ProcessPlan, bounding: u64) -> Result<(), StepError> {
     set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", process.uid))
 }
 
+/// Whom the listener of a filter is offered to.
+pub type Offer<'a> = &'a dyn Fn(OwnedFd) -> Result<(), StepError>;
+
 /// Becomes the user's program. Returns only if that failed.
-pub fn become_program(prepared: &Prepared, process: &ProcessPlan, filter: Option<&Program>) -> StepError {
-    if let Err(error) = finish(process, filter) {
+pub fn become_program(
+    prepared: &Prepared,
+    process: &ProcessPlan,
+    filter: Option<&Program>,
+    offer: Offer<'_>,
+) -> StepError {
+    if let Err(error) = finish(process, filter, offer) {
         return error;
     }
     let source = execve(&prepared.path, &prepared.arguments, &prepared.environment);
     exec_failed(&prepared.path.to_string_lossy(), &source)
 }
 
-fn finish(process: &ProcessPlan, filter: Option<&Program>) -> Result<(), StepError> {
+fn finish(process: &ProcessPlan, filter: Option<&Program>, offer: Offer<'_>) -> Result<(), StepError> {
     let load = || match filter.map(Program::load) {
-        // A filter with a listener is refused when the container is planned.
-        None | Some(Ok(_)) => Ok(()),
+        None | Some(Ok(None)) => Ok(()),
+        // At once: what is still to be done may be among what the filter asks about.
+        Some(Ok(Some(listener))) => offer(listener),
         Some(Err(error)) => Err(StepError::refused(error.kind(), describe(&error))),
     };
     if filter.is_some() && !process.no_new_privileges {

@@ -29,15 +29,16 @@ use carrack_sys::rustix::process::{setsid, umask};
 use carrack_sys::rustix::system::{setdomainname, sethostname};
 use carrack_sys::rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use carrack_sys::task;
-use carrack_words::Kind;
 
-use crate::channel::{FromInside, Inside};
+use crate::channel::{self, FromInside, Inside};
 use crate::describe::describe;
 use crate::hook::run_hooks;
 use crate::inside::console::Console;
-use crate::inside::credentials::{Inherited, Place, Prepared, become_program, prepare, raise_limits, reset};
+use crate::inside::credentials::{
+    Inherited, Place, Prepared, become_program, prepare, raise_limits, reset, reset_cpus,
+};
 use crate::inside::devices::{NodeSource, apply_devices};
-use crate::inside::mounts::{CgroupView, Mounted, apply_mounts, finish_readonly};
+use crate::inside::mounts::{CgroupView, MountContext, Mounted, apply_mounts, finish_readonly};
 use crate::inside::root::{
     Leave, apply_masked_paths, apply_readonly_paths, attach_root, finish_root, move_into, stop_propagation,
 };
@@ -107,7 +108,7 @@ pub fn run(order: &InitOrder<'_>, luggage: Luggage) -> ! {
         wait_and_start(order, &prepared, listener, channel)
     }
     let error = match channel.wait().and_then(|()| run_start_hooks(order)) {
-        Ok(()) => become_program(&prepared, &order.plan.process, order.filter),
+        Ok(()) => become_program(&prepared, &order.plan.process, order.filter, &|listener| channel.offer(listener)),
         Err(error) => error,
     };
     channel.fail(&error);
@@ -134,7 +135,10 @@ fn wait_and_start(order: &InitOrder<'_>, prepared: &Prepared, listener: UnixList
             continue;
         }
         let error = match run_start_hooks(order) {
-            Ok(()) => become_program(prepared, &order.plan.process, order.filter),
+            Ok(()) => {
+                let offer = |listener| channel::offer(connection.as_fd(), listener);
+                become_program(prepared, &order.plan.process, order.filter, &offer)
+            }
             Err(error) => error,
         };
         let message = FromInside::Failed { kind: error.kind(), message: describe(&error) };
@@ -174,6 +178,7 @@ fn enter_namespaces(
         namespace::unshare(Namespaces::CGROUP).doing(|| "create a cgroup namespace")?;
     }
     reset(order.inherited)?;
+    reset_cpus(None)?;
     // Modes of what is made from here on are exact.
     umask(Mode::empty());
     setsid().doing(|| "create a session")?;
@@ -241,7 +246,8 @@ fn build(order: &InitOrder<'_>, origins: Origins, procfs: Procfs, channel: &Insi
         if plan.namespaces.has_user() { origin::borrow(origins, plan, channel)? } else { origins };
     stop_propagation()?;
     let root = Root::from(attach_root(root)?);
-    let mounted = apply_mounts(&root, &plan.mounts, binds, order.cgroup_view)?;
+    let context = MountContext { cgroups: order.cgroup_view, label: &plan.mount_label };
+    let mounted = apply_mounts(&root, &plan.mounts, binds, context)?;
     if let Some(devices) = &plan.devices {
         let source = if plan.namespaces.has_user() { NodeSource::Host } else { NodeSource::Make };
         apply_devices(&root, devices, source)?;
@@ -262,7 +268,7 @@ fn build(order: &InitOrder<'_>, origins: Origins, procfs: Procfs, channel: &Insi
         let _ = root.create_dir_all(&plan.process.cwd, 0o755);
     }
     apply_readonly_paths(&root, &plan.readonly_paths)?;
-    apply_masked_paths(&root, &plan.masked_paths)?;
+    apply_masked_paths(&root, &plan.masked_paths, &plan.mount_label)?;
     finish_root(&root, &plan.root)?;
     if let Some(console) = console {
         channel.tell(&FromInside::Console, Some(console.master.as_fd()))?;
@@ -318,12 +324,4 @@ fn run_start_hooks(order: &InitOrder<'_>) -> Result<(), StepError> {
     }
     let state = own_state(order, Status::Created);
     Ok(run_hooks("startContainer", &order.plan.hooks.start_container, &state, Path::new("/"))?)
-}
-
-/// A container whose seccomp profile wants a listener cannot be made yet.
-pub fn refuse_listener(filter: &Program) -> Result<(), StepError> {
-    if filter.needs_listener {
-        return Err(StepError::refused(Kind::Unsupported, "linux.seccomp.listenerPath is not supported here"));
-    }
-    Ok(())
 }

@@ -39,8 +39,8 @@ const PROC_FILES: [&str; 10] = [
 /// How the container's cgroups can be shown to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupView {
-    /// The unified hierarchy.
-    Unified,
+    /// The unified hierarchy, and where it is mounted on the host.
+    Unified(PathBuf),
     /// Hierarchies of version 1: the name of each under `/sys/fs/cgroup`, and the container's directory in it on the host.
     Separate(Vec<(String, PathBuf)>),
 }
@@ -54,12 +54,21 @@ pub struct Mounted {
     pub devpts: Option<OwnedFd>,
 }
 
+/// What mounts need besides what each one says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct MountContext<'a> {
+    /// How cgroups are shown.
+    pub cgroups: Option<&'a CgroupView>,
+    /// SELinux label of everything in file systems that are made, or empty.
+    pub label: &'a str,
+}
+
 /// Makes all mounts. `sources` holds the tree of each bind mount, taken on the host, at the number of its step.
 pub fn apply_mounts(
     root: &Root,
     steps: &[MountStep],
     mut sources: Vec<Option<OwnedFd>>,
-    cgroups: Option<&CgroupView>,
+    context: MountContext<'_>,
 ) -> Result<Mounted, StepError> {
     let mut mounted = Mounted::default();
     for (index, step) in steps.iter().enumerate() {
@@ -70,8 +79,10 @@ pub fn apply_mounts(
                 })?;
                 apply_bind(root, step, &tree)?;
             }
-            MountKind::FileSystem { kind, source } => apply_file_system(root, step, kind, source, &mut mounted)?,
-            MountKind::Cgroups => apply_cgroups(root, step, cgroups, &mut mounted)?,
+            MountKind::FileSystem { kind, source } => {
+                apply_file_system(root, step, (kind, source), context.label, &mut mounted)?
+            }
+            MountKind::Cgroups => apply_cgroups(root, step, context, &mut mounted)?,
         }
     }
     Ok(mounted)
@@ -139,8 +150,8 @@ fn file_type(stat: &Stat) -> FileType {
 fn apply_file_system(
     root: &Root,
     step: &MountStep,
-    kind: &str,
-    source: &str,
+    (kind, source): (&str, &str),
+    label: &str,
     mounted: &mut Mounted,
 ) -> Result<(), StepError> {
     let failed = || mounting_failed(step, source);
@@ -173,13 +184,19 @@ fn apply_file_system(
         // Later mounts may need directories in it.
         attributes &= !MountAttr::RDONLY;
     }
-    let values = data.iter().map(String::as_str).chain([source]);
+    // These have labels of their own for what they show.
+    let label = if matches!(kind, "proc" | "sysfs" | "mqueue") { "" } else { label };
+    let values = data.iter().map(String::as_str).chain([source, label]);
     let handle = if values.into_iter().any(|one| one.len() > MAX_VALUE_BYTES) {
+        // The label's own commas are none between options.
+        data.extend((!label.is_empty()).then(|| format!("context=\"{label}\"")));
         mounting::mount_over_root(kind, source, &data, attributes).doing(failed)?
     } else {
         let mut flags = step.options.flags.clone();
         flags.extend((is_readonly && !is_tmpfs).then_some("ro"));
-        configure(kind, source, &flags, &data).and_then(|ready| ready.mount(attributes)).doing(failed)?
+        configure(kind, source, &flags, &data)
+            .and_then(|ready| ready.set_label(label).and_then(|()| ready.mount(attributes)))
+            .doing(failed)?
     };
     if step.options.copy_up && is_existing {
         copy_up(&target, &handle, &step.options.data).map_err(|error| {
@@ -232,24 +249,31 @@ fn copy_up(below: &OwnedFd, tmpfs: &OwnedFd, options: &[String]) -> Result<(), C
 fn apply_cgroups(
     root: &Root,
     step: &MountStep,
-    view: Option<&CgroupView>,
+    context: MountContext<'_>,
     mounted: &mut Mounted,
 ) -> Result<(), StepError> {
     let failed = || mounting_failed(step, "cgroup");
     let target = root.create_dir_all(&step.destination, 0o755)?;
-    match view {
+    match context.cgroups {
         None => Err(StepError::refused(Kind::Unsupported, format!("{}: this host has no cgroups", failed()))),
-        Some(CgroupView::Unified) => {
-            let file_system = FileSystem::open("cgroup2").doing(failed)?;
-            file_system.set("source", "cgroup").doing(failed)?;
-            let handle = file_system.mount(step.options.attr.set).doing(failed)?;
-            mounting::attach(&handle, &target).doing(failed)?;
-            apply_options(&handle, &step.options, false).doing(failed)
-        }
+        Some(CgroupView::Unified(on_host)) => match unified(step, context.label) {
+            Ok(handle) => {
+                mounting::attach(&handle, &target).doing(failed)?;
+                apply_options(&handle, &step.options, false).doing(failed)
+            }
+            // A user namespace without a cgroup namespace of its own may not mount what is the host's; as with runc it sees the host's mount.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let tree = mounting::clone_host_tree(on_host, Depth::One).doing(failed)?;
+                mounting::attach(&tree, &target).doing(failed)?;
+                apply_options(&tree, &step.options, true).doing(failed)
+            }
+            Err(error) => Err(error).doing(failed),
+        },
         Some(CgroupView::Separate(hierarchies)) => {
             let tmpfs = FileSystem::open("tmpfs").doing(failed)?;
             tmpfs.set("source", "tmpfs").doing(failed)?;
             tmpfs.set("mode", "755").doing(failed)?;
+            tmpfs.set_label(context.label).doing(failed)?;
             let parent = tmpfs.mount(step.options.attr.set & !MountAttr::RDONLY).doing(failed)?;
             mounting::attach(&parent, &target).doing(failed)?;
             for (name, directory) in hierarchies {
@@ -261,6 +285,13 @@ fn apply_cgroups(
             Ok(())
         }
     }
+}
+
+fn unified(step: &MountStep, label: &str) -> std::io::Result<OwnedFd> {
+    let file_system = FileSystem::open("cgroup2")?;
+    file_system.set("source", "cgroup")?;
+    file_system.set_label(label)?;
+    file_system.mount(step.options.attr.set)
 }
 
 /// Binds the container's own directory of one hierarchy: with or without a cgroup namespace that is all it may see of it.

@@ -76,6 +76,7 @@ pub fn exec_failed(name: &str, error: &io::Error) -> StepError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::process::Shared;
     use carrack_oci_config::Process;
 
     fn find(name: &str, path: Option<&str>) -> Result<String, String> {
@@ -85,7 +86,7 @@ mod tests {
             env: path.map(|path| format!("PATH={path}")).into_iter().collect(),
             ..Process::default()
         };
-        let plan = ProcessPlan::new(&process, None, 0).unwrap();
+        let plan = ProcessPlan::new(&process, Shared::default(), 0).unwrap();
         find_program(&plan).map(|path| path.into_string().unwrap()).map_err(|error| error.to_string())
     }
 

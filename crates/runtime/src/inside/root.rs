@@ -76,7 +76,7 @@ fn detach_kernel_views() -> Result<(), StepError> {
                 Err(Errno::INVAL | Errno::NOENT) if !is_kernel_view(path).doing(failed)? => break,
                 Err(Errno::INVAL | Errno::PERM) => {
                     let place = openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-                    mounting::attach(empty_directory().doing(failed)?, place.doing(failed)?).doing(failed)?;
+                    mounting::attach(empty_directory("").doing(failed)?, place.doing(failed)?).doing(failed)?;
                     break;
                 }
                 Err(error) => return Err(error).doing(failed),
@@ -122,7 +122,7 @@ pub fn apply_readonly_paths(root: &Root, paths: &[String]) -> Result<(), StepErr
 
 /// Hides paths: files behind the null device, directories behind one empty read-only tmpfs that all share. Those that do not
 /// exist are skipped.
-pub fn apply_masked_paths(root: &Root, paths: &[String]) -> Result<(), StepError> {
+pub fn apply_masked_paths(root: &Root, paths: &[String], label: &str) -> Result<(), StepError> {
     let mut null: Option<OwnedFd> = None;
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
@@ -134,7 +134,7 @@ pub fn apply_masked_paths(root: &Root, paths: &[String]) -> Result<(), StepError
         let tree = match shared {
             // Every further mask is a copy of the first one.
             Some(first) => mounting::clone_tree(first.as_fd(), Depth::One).doing(failed)?,
-            None if is_directory => empty_directory().doing(failed)?,
+            None if is_directory => empty_directory(label).doing(failed)?,
             None => null_tree(root)?,
         };
         mounting::attach(&tree, &target).doing(failed)?;
@@ -143,12 +143,13 @@ pub fn apply_masked_paths(root: &Root, paths: &[String]) -> Result<(), StepError
     Ok(())
 }
 
-fn empty_directory() -> std::io::Result<OwnedFd> {
+fn empty_directory(label: &str) -> std::io::Result<OwnedFd> {
     let tmpfs = FileSystem::open("tmpfs")?;
     tmpfs.set("source", "tmpfs")?;
     tmpfs.set("nr_blocks", "1")?;
     tmpfs.set("nr_inodes", "1")?;
     tmpfs.set_flag("ro")?;
+    tmpfs.set_label(label)?;
     tmpfs.mount(MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC)
 }
 

@@ -4,9 +4,12 @@
 
 pub mod capability;
 pub mod device;
+pub mod memory_policy;
 pub mod mount;
 pub mod mount_option;
 pub mod namespace;
+pub mod net_device;
+pub mod number_set;
 pub mod process;
 pub mod rlimit;
 pub mod sysctl;
@@ -14,7 +17,7 @@ pub mod sysctl;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use carrack_oci_config::{Hooks, Linux, LinuxResources, LinuxSeccomp, Spec};
+use carrack_oci_config::{Hooks, LinuxIntelRdt, LinuxResources, LinuxSeccomp, Spec};
 use carrack_sys::mount_attr::Depth;
 use carrack_sys::namespace::Namespaces;
 use carrack_words::{ContainerId, Kind};
@@ -24,7 +27,8 @@ use crate::plan::device::{DevicePlanError, DeviceStep, plan_devices};
 use crate::plan::mount::{MountPlanError, MountStep, binds_dev, plan_mounts};
 use crate::plan::mount_option::MountOptions;
 use crate::plan::namespace::{NamespacePlan, NamespacePlanError};
-use crate::plan::process::{ProcessPlan, ProcessPlanError};
+use crate::plan::net_device::{NetDevicePlanError, NetDeviceStep, plan_net_devices};
+use crate::plan::process::{ProcessPlan, ProcessPlanError, Shared};
 use crate::plan::sysctl::{Sysctl, SysctlError, plan_sysctls};
 use crate::stage::{NamespaceType, Rootfs};
 
@@ -68,12 +72,16 @@ pub struct Plan {
     pub mounts: Vec<MountStep>,
     /// Its device nodes; `None` if `/dev` is the host's.
     pub devices: Option<Vec<DeviceStep>>,
+    /// SELinux label of everything in the file systems that are made for it, or empty.
+    pub mount_label: String,
     /// Hidden paths.
     pub masked_paths: Vec<String>,
     /// Read-only paths.
     pub readonly_paths: Vec<String>,
     /// Kernel parameters.
     pub sysctls: Vec<Sysctl>,
+    /// Network devices that move in.
+    pub net_devices: Vec<NetDeviceStep>,
     /// Host name, or empty.
     pub hostname: String,
     /// Domain name, or empty.
@@ -88,6 +96,8 @@ pub struct Plan {
     pub cgroups_path: String,
     /// Limits of the cgroup.
     pub resources: LinuxResources,
+    /// Shares of cache and memory bandwidth.
+    pub intel_rdt: Option<LinuxIntelRdt>,
     /// The filter of system calls.
     pub seccomp: Option<LinuxSeccomp>,
 }
@@ -124,6 +134,9 @@ pub enum PlanError {
     /// Devices.
     #[error(transparent)]
     Device(#[from] DevicePlanError),
+    /// Network devices.
+    #[error(transparent)]
+    NetDevice(#[from] NetDevicePlanError),
     /// Kernel parameters.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -136,9 +149,9 @@ impl PlanError {
     /// Its class.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unsupported { .. }
-            | Self::Process(ProcessPlanError::Unsupported { .. })
-            | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => Kind::Unsupported,
+            Self::Unsupported { .. } | Self::Namespace(NamespacePlanError::NoMount | NamespacePlanError::JoinMount) => {
+                Kind::Unsupported
+            }
             _ => Kind::Invalid,
         }
     }
@@ -165,7 +178,6 @@ impl Plan {
             return Err(PlanError::Unsupported { field: "vm" });
         }
         let linux = spec.linux.unwrap_or_default();
-        refuse_unsupported(&linux)?;
         let namespaces = NamespacePlan::new(&linux, request.join)?;
         let own = namespaces.own();
         for (field, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -176,17 +188,20 @@ impl Plan {
         let process = spec.process.ok_or(PlanError::Missing { field: "process" })?;
         // In a user namespace of its own a process has every capability, however few we have.
         let available = if namespaces.has_user() { capability::KNOWN } else { facts.capabilities };
-        let mounts = plan_mounts(&spec.mounts, request.bundle)?;
+        let mounts = plan_mounts(&spec.mounts, request.bundle, namespaces.has_user())?;
         let devices = if binds_dev(&mounts) { None } else { Some(plan_devices(&linux.devices)?) };
         let root = plan_root(spec.root, request, &linux.rootfs_propagation)?;
-        let mut planned = ProcessPlan::new(&process, linux.personality.as_ref(), available)?;
+        let shared = Shared { personality: linux.personality.as_ref(), memory_policy: linux.memory_policy.as_ref() };
+        let mut planned = ProcessPlan::new(&process, shared, available)?;
         planned.warnings.extend(warning);
         Ok(Self {
             root,
             sysctls: plan_sysctls(&linux.sysctl, own)?,
+            net_devices: plan_net_devices(&linux.net_devices, own.contains(Namespaces::NETWORK))?,
             namespaces,
             mounts,
             devices,
+            mount_label: linux.mount_label,
             masked_paths: linux.masked_paths,
             readonly_paths: linux.readonly_paths,
             hostname: spec.hostname,
@@ -196,6 +211,7 @@ impl Plan {
             annotations: spec.annotations,
             cgroups_path: linux.cgroups_path,
             resources: in_todays_words(linux.resources.unwrap_or_default(), &spec.oci_version),
+            intel_rdt: linux.intel_rdt,
             seccomp: linux.seccomp,
         })
     }
@@ -225,20 +241,6 @@ pub fn in_todays_words(mut resources: LinuxResources, version: &str) -> LinuxRes
         resources.pids = resources.pids.filter(|pids| pids.limit != Some(0));
     }
     resources
-}
-
-fn refuse_unsupported(linux: &Linux) -> Result<(), PlanError> {
-    for (is_set, field) in [
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
-        (!linux.mount_label.is_empty(), "linux.mountLabel"),
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-    ] {
-        if is_set {
-            return Err(PlanError::Unsupported { field });
-        }
-    }
-    Ok(())
 }
 
 fn plan_root(
@@ -302,8 +304,8 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_refused_by_name() {
         for (linux, rest, text) in [
-            (r#","intelRdt":{}"#, "", "config.json: linux.intelRdt is not supported here"),
-            (r#","netDevices":{"eth0":{}}"#, "", "config.json: linux.netDevices is not supported here"),
+            ("", r#","vm":{}"#, "config.json: vm is not supported here"),
+            (r#","netDevices":{"eth0":{}}"#, "", "unable to move network devices without a NET namespace"),
             ("", r#","hostname":"x""#, "unable to set hostname without a new UTS namespace"),
             (r#","rootfsPropagation":"ro""#, "", "config.json: invalid linux.rootfsPropagation: \"ro\""),
             (r#","sysctl":{"kernel.panic":"1"}"#, "", "sysctl \"kernel.panic\" is not in a separate kernel namespace"),

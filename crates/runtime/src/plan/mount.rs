@@ -30,8 +30,8 @@ pub enum MountKind {
         source: PathBuf,
         /// Whether what is mounted below it comes along.
         depth: Depth,
-        /// Maps ids by these; empty means by the container's user namespace, if `options.idmap` is set at all.
-        mappings: Option<Mappings>,
+        /// How the owners of its files look, if not as they are.
+        ids: Option<MappedIds>,
     },
     /// A file system.
     FileSystem {
@@ -46,11 +46,25 @@ pub enum MountKind {
 
 /// Ids of one mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mappings {
-    /// Of users.
-    pub users: Vec<LinuxIdMapping>,
-    /// Of groups.
-    pub groups: Vec<LinuxIdMapping>,
+pub struct MappedIds {
+    /// Whether what is mounted below it is mapped too.
+    pub depth: Depth,
+    /// By what.
+    pub by: Mappings,
+}
+
+/// From an id of the file system to one of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mappings {
+    /// As in the container's user namespace: what looks like root's on the file system looks like root's inside.
+    Container,
+    /// As the mount says.
+    Own {
+        /// Of users.
+        users: Vec<LinuxIdMapping>,
+        /// Of groups.
+        groups: Vec<LinuxIdMapping>,
+    },
 }
 
 /// Why a mount is refused.
@@ -78,12 +92,12 @@ pub enum MountPlanError {
     },
 }
 
-/// Plans all mounts; a relative source starts at the bundle.
-pub fn plan_mounts(mounts: &[Mount], bundle: &Path) -> Result<Vec<MountStep>, MountPlanError> {
-    mounts.iter().map(|mount| plan_one(mount, bundle)).collect()
+/// Plans all mounts; a relative source starts at the bundle. `has_user` tells whether the container has ids of its own.
+pub fn plan_mounts(mounts: &[Mount], bundle: &Path, has_user: bool) -> Result<Vec<MountStep>, MountPlanError> {
+    mounts.iter().map(|mount| plan_one(mount, bundle, has_user)).collect()
 }
 
-fn plan_one(mount: &Mount, bundle: &Path) -> Result<MountStep, MountPlanError> {
+fn plan_one(mount: &Mount, bundle: &Path, has_user: bool) -> Result<MountStep, MountPlanError> {
     let options = MountOptions::parse(&mount.options);
     let destination = mount.destination.clone();
     if options.copy_up && mount.kind != "tmpfs" {
@@ -101,9 +115,12 @@ fn plan_one(mount: &Mount, bundle: &Path) -> Result<MountStep, MountPlanError> {
             if mount.source.is_empty() {
                 return Err(MountPlanError::NoSource { destination });
             }
-            let mappings = (has_mappings || options.idmap.is_some())
-                .then(|| Mappings { users: mount.uid_mappings.clone(), groups: mount.gid_mappings.clone() });
-            MountKind::Bind { source: bundle.join(&mount.source), depth, mappings }
+            // Mappings alone ask for it too, as with runc.
+            let mapped = options.idmap.or(has_mappings.then_some(Depth::One));
+            let by = plan_mappings(mount, has_user);
+            let contradiction = |why| MountPlanError::Contradiction { destination: destination.clone(), why };
+            let ids = mapped.map(|depth| Ok(MappedIds { depth, by: by.map_err(contradiction)? })).transpose()?;
+            MountKind::Bind { source: bundle.join(&mount.source), depth, ids }
         }
         (None, _) if has_mappings || options.idmap.is_some() => {
             return Err(MountPlanError::Contradiction { destination, why: "only a bind mount can have mapped ids" });
@@ -116,6 +133,17 @@ fn plan_one(mount: &Mount, bundle: &Path) -> Result<MountStep, MountPlanError> {
         }
     };
     Ok(MountStep { destination, what, options })
+}
+
+fn plan_mappings(mount: &Mount, has_user: bool) -> Result<Mappings, &'static str> {
+    match (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty()) {
+        (true, true) if has_user => Ok(Mappings::Container),
+        (true, true) => {
+            Err("id-mapped mounts enabled but no mappings provided, and the container has no user namespace")
+        }
+        (false, false) => Ok(Mappings::Own { users: mount.uid_mappings.clone(), groups: mount.gid_mappings.clone() }),
+        _ => Err("an id-mapped mount needs both uidMappings and gidMappings"),
+    }
 }
 
 /// Whether `/dev` comes from the host as a whole, so that no nodes and links are made in it.
@@ -148,14 +176,14 @@ mod tests {
             ("", &["rbind"], Depth::All),
             ("bind", &["rbind", "ro"], Depth::All),
         ] {
-            let step = plan_one(&mount("/x", kind, "data", options), bundle).unwrap();
-            assert_eq!(step.what, MountKind::Bind { source: "/b/data".into(), depth: want, mappings: None });
+            let step = plan_one(&mount("/x", kind, "data", options), bundle, false).unwrap();
+            assert_eq!(step.what, MountKind::Bind { source: "/b/data".into(), depth: want, ids: None });
         }
     }
 
     #[test]
     fn a_file_system_without_source_is_labelled_by_its_type() {
-        let step = plan_one(&mount("/t", "tmpfs", "", &["size=1k"]), Path::new("/b")).unwrap();
+        let step = plan_one(&mount("/t", "tmpfs", "", &["size=1k"]), Path::new("/b"), false).unwrap();
         assert_eq!(step.what, MountKind::FileSystem { kind: "tmpfs".into(), source: "tmpfs".into() });
         assert_eq!(step.options.data, ["size=1k"]);
     }
@@ -167,14 +195,43 @@ mod tests {
             (mount("/x", "", "y", &[]), "mount /x: neither a type nor the option bind is given"),
             (mount("/x", "proc", "", &["tmpcopyup"]), "mount /x: tmpcopyup is only for a tmpfs"),
             (mount("/x", "tmpfs", "", &["idmap"]), "mount /x: only a bind mount can have mapped ids"),
+            (
+                mount("/x", "bind", "y", &["idmap"]),
+                "mount /x: id-mapped mounts enabled but no mappings provided, and the container has no user namespace",
+            ),
+            (
+                Mount { uid_mappings: vec![LinuxIdMapping::default()], ..mount("/x", "bind", "y", &["idmap"]) },
+                "mount /x: an id-mapped mount needs both uidMappings and gidMappings",
+            ),
         ] {
-            assert_eq!(plan_one(&bad, Path::new("/b")).unwrap_err().to_string(), text);
+            assert_eq!(plan_one(&bad, Path::new("/b"), false).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ids_are_mapped_by_the_mounts_own_mappings_or_the_containers() {
+        let own = vec![LinuxIdMapping { container_id: 0, host_id: 5, size: 1 }];
+        let with = |options: &[&str]| Mount {
+            uid_mappings: own.clone(),
+            gid_mappings: own.clone(),
+            ..mount("/x", "bind", "y", options)
+        };
+        let by_own = || Mappings::Own { users: own.clone(), groups: own.clone() };
+        for (mount, want) in [
+            (with(&[]), MappedIds { depth: Depth::One, by: by_own() }),
+            (with(&["rbind", "idmap"]), MappedIds { depth: Depth::One, by: by_own() }),
+            (with(&["rbind", "ridmap"]), MappedIds { depth: Depth::All, by: by_own() }),
+            (mount("/x", "bind", "y", &["ridmap"]), MappedIds { depth: Depth::All, by: Mappings::Container }),
+        ] {
+            let step = plan_one(&mount, Path::new("/b"), true).unwrap();
+            assert!(matches!(step.what, MountKind::Bind { ids: Some(ids), .. } if ids == want), "{mount:?}");
         }
     }
 
     #[test]
     fn dev_of_the_host_is_recognised() {
-        let plan = |destination| plan_mounts(&[mount(destination, "bind", "/dev", &[])], Path::new("/b")).unwrap();
+        let plan =
+            |destination| plan_mounts(&[mount(destination, "bind", "/dev", &[])], Path::new("/b"), false).unwrap();
         assert!(binds_dev(&plan("/dev")) && binds_dev(&plan("/dev/")));
         assert!(!binds_dev(&plan("/dev/shm")));
     }

@@ -94,7 +94,7 @@ fn meaning(name: &str) -> Option<Meaning> {
     })
 }
 
-/// The names of all options with a meaning of their own, for `features`; not of those that ask for mapped ids, which are refused.
+/// The names of all options with a meaning of their own, for `features`.
 pub fn names() -> Vec<&'static str> {
     const ALL: &[&str] = &[
         "async",
@@ -105,6 +105,7 @@ pub fn names() -> Vec<&'static str> {
         "diratime",
         "dirsync",
         "exec",
+        "idmap",
         "iversion",
         "lazytime",
         "loud",
@@ -128,6 +129,7 @@ pub fn names() -> Vec<&'static str> {
         "relatime",
         "remount",
         "rexec",
+        "ridmap",
         "rnoatime",
         "rnodev",
         "rnodiratime",

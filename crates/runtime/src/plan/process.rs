@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 
-use carrack_oci_config::{ConsoleSize, LinuxPersonality, Process};
+use carrack_oci_config::{ConsoleSize, LinuxMemoryPolicy, LinuxPersonality, Process};
 use carrack_sys::task::SchedulerAttr;
 
 use crate::plan::capability::CapabilitySets;
+use crate::plan::memory_policy::{MemoryPolicy, plan_memory_policy};
+use crate::plan::number_set::NumberSet;
 use crate::plan::rlimit::{ResourceLimit, ResourceLimitError, plan_resource_limits};
 
 /// A process to become.
@@ -34,6 +36,8 @@ pub struct ProcessPlan {
     pub no_new_privileges: bool,
     /// AppArmor profile; empty for none.
     pub apparmor_profile: String,
+    /// SELinux label; empty for none.
+    pub selinux_label: String,
     /// Badness for the killer of processes when memory is short.
     pub oom_score_adj: Option<i32>,
     /// The terminal, if it has one, with its first size.
@@ -42,10 +46,23 @@ pub struct ProcessPlan {
     pub scheduler: Option<SchedulerAttr>,
     /// Class and level.
     pub io_priority: Option<(u8, u8)>,
+    /// CPUs, if it is an exec.
+    pub cpus: Option<CpuPlan>,
     /// Execution domain.
     pub personality: Option<u32>,
+    /// Where its memory is.
+    pub memory_policy: Option<MemoryPolicy>,
     /// What was left out or clamped.
     pub warnings: Vec<String>,
+}
+
+/// What `linux` of config.json says of every process of a container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shared<'a> {
+    /// Execution domain.
+    pub personality: Option<&'a LinuxPersonality>,
+    /// Where memory is.
+    pub memory_policy: Option<&'a LinuxMemoryPolicy>,
 }
 
 /// A terminal to make.
@@ -53,6 +70,15 @@ pub struct ProcessPlan {
 pub struct TerminalPlan {
     /// Rows and columns.
     pub size: Option<(u16, u16)>,
+}
+
+/// CPUs of a process that enters a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuPlan {
+    /// Where it runs until it is in the container's cgroup.
+    pub initial: Option<NumberSet>,
+    /// Where it runs from then on; if nothing is said, the kernel decides.
+    pub last: Option<NumberSet>,
 }
 
 /// Why a process is refused.
@@ -64,7 +90,7 @@ pub enum ProcessPlanError {
     /// A string cannot be handed to the kernel.
     #[error("process.{field} contains a zero byte")]
     ZeroByte {
-        /// Which list.
+        /// Which field.
         field: &'static str,
     },
     /// An environment entry without a name.
@@ -79,6 +105,12 @@ pub enum ProcessPlanError {
     /// A limit is wrong.
     #[error(transparent)]
     Limit(#[from] ResourceLimitError),
+    /// The policy for memory is wrong.
+    #[error("{message}")]
+    MemoryPolicy {
+        /// In runc's words.
+        message: String,
+    },
     /// A field with a value we do not know.
     #[error("invalid process.{field}: {value:?}")]
     Invalid {
@@ -86,12 +118,6 @@ pub enum ProcessPlanError {
         field: &'static str,
         /// As given.
         value: String,
-    },
-    /// A field that this runtime does not offer.
-    #[error("process.{field} is not supported here")]
-    Unsupported {
-        /// The field.
-        field: &'static str,
     },
 }
 
@@ -102,22 +128,15 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 impl ProcessPlan {
     /// Plans a process; `available` are the capabilities that can be given away.
-    pub fn new(
-        process: &Process,
-        personality: Option<&LinuxPersonality>,
-        available: u64,
-    ) -> Result<Self, ProcessPlanError> {
+    pub fn new(process: &Process, shared: Shared<'_>, available: u64) -> Result<Self, ProcessPlanError> {
         if process.args.is_empty() {
             return Err(ProcessPlanError::NoArguments);
         }
         if !process.cwd.starts_with('/') {
             return Err(ProcessPlanError::RelativeCwd);
         }
-        if !process.selinux_label.is_empty() {
-            return Err(ProcessPlanError::Unsupported { field: "selinuxLabel" });
-        }
-        if process.exec_cpu_affinity.is_some() {
-            return Err(ProcessPlanError::Unsupported { field: "execCPUAffinity" });
+        if process.selinux_label.contains('\0') {
+            return Err(ProcessPlanError::ZeroByte { field: "selinuxLabel" });
         }
         let (capabilities, warnings) = CapabilitySets::plan(process.capabilities.as_ref(), available);
         Ok(Self {
@@ -132,11 +151,18 @@ impl ProcessPlan {
             limits: plan_resource_limits(&process.rlimits)?,
             no_new_privileges: process.no_new_privileges,
             apparmor_profile: process.apparmor_profile.clone(),
+            selinux_label: process.selinux_label.clone(),
             oom_score_adj: plan_oom(process.oom_score_adj)?,
             terminal: process.terminal.then(|| TerminalPlan { size: process.console_size.as_ref().and_then(size) }),
             scheduler: plan_scheduler(process)?,
             io_priority: plan_io_priority(process)?,
-            personality: plan_personality(personality)?,
+            cpus: plan_cpus(process)?,
+            personality: plan_personality(shared.personality)?,
+            memory_policy: shared
+                .memory_policy
+                .map(plan_memory_policy)
+                .transpose()
+                .map_err(|message| ProcessPlanError::MemoryPolicy { message })?,
             warnings,
         })
     }
@@ -205,11 +231,31 @@ fn plan_scheduler(process: &Process) -> Result<Option<SchedulerAttr>, ProcessPla
     for name in &wanted.flags {
         flags |= 1 << number(&FLAGS, name, "scheduler.flags")?;
     }
+    let invalid = |field, value: i64| Err(ProcessPlanError::Invalid { field, value: value.to_string() });
+    let policy = wanted.policy.as_str();
+    let (nice, priority) = (wanted.nice.unwrap_or(0), wanted.priority.unwrap_or(0));
+    if matches!(policy, "SCHED_OTHER" | "SCHED_BATCH") && !(-20..=19).contains(&nice) {
+        return invalid("scheduler.nice", nice.into());
+    }
+    if priority < 0 || priority != 0 && !matches!(policy, "SCHED_FIFO" | "SCHED_RR") {
+        return invalid("scheduler.priority", priority.into());
+    }
+    if policy != "SCHED_DEADLINE" {
+        for (field, value) in [
+            ("scheduler.runtime", wanted.runtime),
+            ("scheduler.deadline", wanted.deadline),
+            ("scheduler.period", wanted.period),
+        ] {
+            if let Some(value @ 1..) = value {
+                return Err(ProcessPlanError::Invalid { field, value: value.to_string() });
+            }
+        }
+    }
     let mut attr = SchedulerAttr::default();
-    attr.policy = number(&POLICIES, &wanted.policy, "scheduler.policy")? as u32;
+    attr.policy = number(&POLICIES, policy, "scheduler.policy")? as u32;
     attr.flags = flags;
-    attr.nice = wanted.nice.unwrap_or(0);
-    attr.priority = wanted.priority.unwrap_or(0).unsigned_abs();
+    attr.nice = nice;
+    attr.priority = priority.unsigned_abs();
     attr.runtime = wanted.runtime.unwrap_or(0);
     attr.deadline = wanted.deadline.unwrap_or(0);
     attr.period = wanted.period.unwrap_or(0);
@@ -230,6 +276,16 @@ fn plan_io_priority(process: &Process) -> Result<Option<(u8, u8)>, ProcessPlanEr
     }
 }
 
+fn plan_cpus(process: &Process) -> Result<Option<CpuPlan>, ProcessPlanError> {
+    let Some(wanted) = &process.exec_cpu_affinity else { return Ok(None) };
+    let set = |list: &str, field| NumberSet::parse(list).map_err(|why| ProcessPlanError::Invalid { field, value: why });
+    let plan = CpuPlan {
+        initial: set(&wanted.initial, "execCPUAffinity.initial")?,
+        last: set(&wanted.final_, "execCPUAffinity.final")?,
+    };
+    Ok((plan.initial.is_some() || plan.last.is_some()).then_some(plan))
+}
+
 fn plan_personality(wanted: Option<&LinuxPersonality>) -> Result<Option<u32>, ProcessPlanError> {
     match wanted.map(|wanted| (wanted.domain.as_str(), wanted.flags.is_empty())) {
         None => Ok(None),
@@ -242,7 +298,7 @@ fn plan_personality(wanted: Option<&LinuxPersonality>) -> Result<Option<u32>, Pr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use carrack_oci_config::{LinuxIoPriority, Scheduler, User};
+    use carrack_oci_config::{CpuAffinity, LinuxIoPriority, Scheduler, User};
 
     fn process() -> Process {
         Process {
@@ -256,14 +312,14 @@ mod tests {
 
     #[test]
     fn what_is_not_said_gets_its_default() {
-        let plan = ProcessPlan::new(&process(), None, 0).unwrap();
+        let plan = ProcessPlan::new(&process(), Shared::default(), 0).unwrap();
         assert_eq!((plan.uid, plan.gid, plan.groups.as_slice(), plan.umask), (7, 8, &[9][..], 0o022));
         assert_eq!((plan.oom_score_adj, plan.terminal, plan.scheduler), (None, None, None));
     }
 
     #[test]
     fn the_last_value_of_a_variable_counts_and_names_are_compared_whole() {
-        let plan = ProcessPlan::new(&process(), None, 0).unwrap();
+        let plan = ProcessPlan::new(&process(), Shared::default(), 0).unwrap();
         assert_eq!(plan.variable("PATH"), Some(&b"/b"[..]));
         assert_eq!(plan.variable("PAT"), None);
         assert_eq!(plan.environment, [c"PATH=/b".to_owned(), c"PATHX=/c".to_owned()]);
@@ -272,16 +328,40 @@ mod tests {
     #[test]
     fn wrong_processes_are_refused() {
         type Change = fn(&mut Process);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 13] = [
             (|p| p.args.clear(), "process.args must not be empty"),
             (|p| p.args.push("a\0b".into()), "process.args contains a zero byte"),
             (|p| p.env.push("noequals".into()), "invalid environment variable \"noequals\": it must be NAME=value"),
             (|p| p.cwd = "here".into(), "Cwd must be an absolute path"),
             (|p| p.oom_score_adj = Some(1001), "invalid process.oomScoreAdj: \"1001\""),
-            (|p| p.selinux_label = "x".into(), "process.selinuxLabel is not supported here"),
+            (|p| p.selinux_label = "a\0b".into(), "process.selinuxLabel contains a zero byte"),
             (
                 |p| p.scheduler = Some(Scheduler { policy: "SCHED_X".into(), ..Scheduler::default() }),
                 "invalid process.scheduler.policy: \"SCHED_X\"",
+            ),
+            (
+                |p| {
+                    p.scheduler =
+                        Some(Scheduler { policy: "SCHED_BATCH".into(), nice: Some(20), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.nice: \"20\"",
+            ),
+            (
+                |p| {
+                    p.scheduler =
+                        Some(Scheduler { policy: "SCHED_FIFO".into(), priority: Some(-5), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.priority: \"-5\"",
+            ),
+            (
+                |p| {
+                    p.scheduler = Some(Scheduler { policy: "SCHED_RR".into(), period: Some(1), ..Scheduler::default() })
+                },
+                "invalid process.scheduler.period: \"1\"",
+            ),
+            (
+                |p| p.exec_cpu_affinity = Some(CpuAffinity { initial: "3-1".into(), ..CpuAffinity::default() }),
+                "invalid process.execCPUAffinity.initial: \"invalid range: 3-1\"",
             ),
             (
                 |p| p.io_priority = Some(LinuxIoPriority { class: "IOPRIO_CLASS_BE".into(), priority: Some(8) }),
@@ -292,7 +372,7 @@ mod tests {
         for (change, text) in cases {
             let mut process = process();
             change(&mut process);
-            assert_eq!(ProcessPlan::new(&process, None, 0).unwrap_err().to_string(), text);
+            assert_eq!(ProcessPlan::new(&process, Shared::default(), 0).unwrap_err().to_string(), text);
         }
     }
 }

@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -178,6 +178,16 @@ impl Bundle {
         serde_json::from_str(&self.oci(&["state", id]).out).unwrap()
     }
 
+    /// Lets the root of a user namespace enter and use the root file system, and gives the namespace its ids.
+    pub fn open_for_user_namespace(&mut self) {
+        let rootfs = self.directory.join("rootfs");
+        assert!(Command::new("chown").args(["-R", "100000:100000"]).arg(rootfs).status().unwrap().success());
+        fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["uidMappings", "gidMappings"] {
+            self.config["linux"][name] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+    }
+
     /// Waits until a container has this status.
     pub fn await_status(&self, id: &str, status: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -217,6 +227,32 @@ impl Bundle {
             false => base.join(controller).join(group).join(names[0]),
         };
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    }
+}
+
+/// A mount on the host, for as long as it is held.
+pub struct HostMount(PathBuf);
+
+impl HostMount {
+    /// A tmpfs.
+    pub fn new(place: &Path, options: &str) -> Self {
+        Self::by(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]), place)
+    }
+
+    /// Something that is there already.
+    pub fn bind(what: &Path, place: &Path) -> Self {
+        Self::by(Command::new("mount").arg("--bind").arg(what), place)
+    }
+
+    fn by(command: &mut Command, place: &Path) -> Self {
+        assert!(command.arg(place).status().unwrap().success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -15,8 +15,8 @@ use carrack_sys::rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-use super::NetlinkError;
-use super::message::{Batch, HEADER, attributes, text, u32_ne};
+use crate::NetlinkError;
+use crate::message::{Batch, HEADER, attributes, text, u32_ne};
 
 /// The kernel answers while it takes the request; this bounds the wait if it does not.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,16 +36,16 @@ const ATTR_MSG: u16 = 1;
 
 /// A message of the kernel's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// The message type.
-    pub(crate) kind: u16,
+    pub kind: u16,
     /// What follows `struct nlmsghdr`.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Reply {
     /// The attributes after a protocol header of `header` bytes.
-    pub(crate) fn attributes(&self, header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    pub fn attributes(&self, header: usize) -> impl Iterator<Item = (u16, &[u8])> {
         attributes(self.body.get(header..).unwrap_or(&[]))
     }
 }
@@ -55,13 +55,13 @@ impl Reply {
 /// Closing a `NETLINK_NETFILTER` socket waits until the kernel has let go of all rules and elements that anybody removed just before
 /// (`nft_rcv_nl_event`): 10 ms after each removal. So these sockets are kept for as long as the network is.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub struct Pool {
     idle: Mutex<Vec<Socket>>,
 }
 
 impl Pool {
     /// A socket that nobody else uses meanwhile. Bounded by the number of threads that use the network at once.
-    pub(crate) fn netfilter(&self) -> Result<Pooled<'_>, NetlinkError> {
+    pub fn netfilter(&self) -> Result<Pooled<'_>, NetlinkError> {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let socket = match waiting {
             Some(socket) => socket,
@@ -73,7 +73,7 @@ impl Pool {
 
 /// A socket that goes back to its pool.
 #[derive(Debug)]
-pub(crate) struct Pooled<'a> {
+pub struct Pooled<'a> {
     socket: Option<Socket>,
     pool: &'a Pool,
 }
@@ -96,7 +96,7 @@ impl Drop for Pooled<'_> {
 
 /// A netlink socket; it belongs to the network namespace in which it was opened, wherever its user is.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     fd: OwnedFd,
     /// Whether an exchange ended before its last answer.
     failed: AtomicBool,
@@ -104,8 +104,18 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Links, addresses, routes (`NETLINK_ROUTE`) of the calling thread's network namespace.
-    pub(crate) fn route() -> Result<Self, NetlinkError> {
+    pub fn route() -> Result<Self, NetlinkError> {
         Self::open(None)
+    }
+
+    /// One that another process has opened, and its handle; it still belongs to the namespace in which that was.
+    pub fn from_handle(fd: OwnedFd) -> Self {
+        Self { fd, failed: AtomicBool::new(false) }
+    }
+
+    /// The handle, to give to another process.
+    pub fn into_handle(self) -> OwnedFd {
+        self.fd
     }
 
     /// nftables and connection tracking (`NETLINK_NETFILTER`) of the calling thread's network namespace. Slow to close: see [`Pool`].
@@ -120,12 +130,12 @@ impl Socket {
         ask_for_reasons(&fd).map_err(step("set options of"))?;
         set_socket_timeout(&fd, Timeout::Recv, Some(PATIENCE))
             .map_err(|errno| step("set the deadline of")(errno.into()))?;
-        Ok(Self { fd, failed: AtomicBool::new(false) })
+        Ok(Self::from_handle(fd))
     }
 
     /// Sends all requests and gives the answers, or the first refusal. After a refusal the kernel goes on with later requests of
     /// rtnetlink, and undoes all of an nftables batch.
-    pub(crate) fn exchange(&self, batch: &Batch) -> Result<Vec<Reply>, NetlinkError> {
+    pub fn exchange(&self, batch: &Batch) -> Result<Vec<Reply>, NetlinkError> {
         let mut replies = Vec::new();
         let exchanged = self.exchange_all(batch, |reply| replies.push(reply));
         let mut refusals = exchanged.inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Batch, Message, NetlinkError, Reply, Socket, text, u32_ne};
 use crate::MacAddress;
+use carrack_netlink::{Batch, Message, NetlinkError, Reply, Socket, attributes, text, u32_ne};
 
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
@@ -118,7 +118,7 @@ fn link(reply: &Reply) -> Option<Link> {
             IFLA_MASTER => link.is_port = true,
             IFLA_IFALIAS => link.alias = text(value),
             IFLA_LINKINFO => {
-                let name = super::attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                let name = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
                 link.kind = name.map(|(_, value)| text(value)).unwrap_or_default();
             }
             _ => {}

@@ -1,15 +1,16 @@
-//! Netlink as far as the built-in network needs it: messages, attributes, and one request-and-answer exchange.
+//! Netlink as far as the engine needs it: messages, attributes, and one request-and-answer exchange.
 //!
 //! Own code rather than a crate, since the same writer then serves rtnetlink and nftables, for which there is no crate that
 //! is free of system libraries and GPL; and since several requests have to go in one datagram: the kernel works through it in
 //! order within one system call, which is what makes attaching a pod cheap. Source: `linux/netlink.h`, netlink(7).
 
+#![forbid(unsafe_code)]
+
 mod message;
-pub(crate) mod route;
 mod socket;
 
-pub(crate) use message::{Batch, Message, attributes, text, u16_be, u32_be, u32_ne};
-pub(crate) use socket::{Pool, Reply, Socket};
+pub use message::{Batch, Message, attributes, text, u16_be, u32_be, u32_ne};
+pub use socket::{Pool, Reply, Socket};
 
 use std::io;
 
@@ -64,7 +65,7 @@ impl NetlinkError {
     }
 
     /// The kernel's error number, if there is one.
-    pub(crate) fn errno(&self) -> Option<i32> {
+    pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } | Self::Socket { source, .. } => source.raw_os_error(),
             Self::Malformed { .. } => None,
@@ -72,17 +73,17 @@ impl NetlinkError {
     }
 
     /// Whether the named object is not there.
-    pub(crate) fn is_absent(&self) -> bool {
+    pub fn is_absent(&self) -> bool {
         matches!(self.errno(), Some(error_number::ENOENT | error_number::ENODEV))
     }
 
     /// Whether a number that was asked for is taken.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.errno() == Some(error_number::EBUSY)
     }
 
     /// Whether the named object is there already.
-    pub(crate) fn is_present(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         self.errno() == Some(error_number::EEXIST)
     }
 }

@@ -13,11 +13,11 @@ const NESTED: u16 = 0x8000;
 /// `NLA_TYPE_MASK`: without the flags for nesting and byte order.
 const TYPE_MASK: u16 = 0x3fff;
 /// The length of `struct nlmsghdr`.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// Several requests that go to the kernel in one datagram and are done in order.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Batch {
+pub struct Batch {
     bytes: Vec<u8>,
     /// What each message is for, in words; the sequence number is the place in this list plus one.
     names: Vec<&'static str>,
@@ -26,12 +26,13 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// Appends a request. The acknowledgement of the last one stands for all of them: the kernel reports each failure anyway.
-    pub(crate) fn request(
+    pub fn request(
         &mut self,
         name: &'static str,
         kind: u16,
@@ -44,7 +45,7 @@ impl Batch {
     }
 
     /// Appends a message that frames others and is never acknowledged.
-    pub(crate) fn frame(&mut self, name: &'static str, kind: u16, header: &[u8]) {
+    pub fn frame(&mut self, name: &'static str, kind: u16, header: &[u8]) {
         self.append(name, kind, REQUEST, header, |_| {});
     }
 
@@ -74,7 +75,7 @@ impl Batch {
     }
 
     /// The datagram, whose last request asks for an acknowledgement, and that request's sequence number.
-    pub(crate) fn sealed(&self) -> (Vec<u8>, u32) {
+    pub fn sealed(&self) -> (Vec<u8>, u32) {
         let mut bytes = self.bytes.clone();
         let Some(last) = self.last else { return (bytes, 0) };
         let number = |at: usize| [bytes[at], bytes[at + 1]];
@@ -85,7 +86,7 @@ impl Batch {
     }
 
     /// What the message with this sequence number is for.
-    pub(super) fn name(&self, sequence: u32) -> &'static str {
+    pub(crate) fn name(&self, sequence: u32) -> &'static str {
         let index = (sequence as usize).wrapping_sub(1);
         self.names.get(index).copied().unwrap_or("netlink batch")
     }
@@ -93,13 +94,13 @@ impl Batch {
 
 /// A message, or an attribute that holds others, being written.
 #[derive(Debug, Default)]
-pub(crate) struct Message {
+pub struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
     /// An attribute with any content; it must be shorter than 64 KiB, which all of ours are by far.
-    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) {
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
         self.bytes.extend((value.len() as u16 + 4).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value);
@@ -107,29 +108,29 @@ impl Message {
     }
 
     /// An attribute with a byte.
-    pub(crate) fn byte(&mut self, kind: u16, value: u8) {
+    pub fn byte(&mut self, kind: u16, value: u8) {
         self.put(kind, &[value]);
     }
 
     /// An attribute with a 32-bit number in the host's order.
-    pub(crate) fn word(&mut self, kind: u16, value: u32) {
+    pub fn word(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_ne_bytes());
     }
 
     /// An attribute with a big-endian 32-bit number, as nftables has them.
-    pub(crate) fn word_be(&mut self, kind: u16, value: u32) {
+    pub fn word_be(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
 
     /// An attribute with a text that ends in a zero byte.
-    pub(crate) fn text(&mut self, kind: u16, value: &str) {
+    pub fn text(&mut self, kind: u16, value: &str) {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.put(kind, &bytes);
     }
 
     /// An attribute that holds a protocol header and then attributes, or just attributes.
-    pub(crate) fn nest_with(&mut self, kind: u16, header: &[u8], inner: impl FnOnce(&mut Self)) {
+    pub fn nest_with(&mut self, kind: u16, header: &[u8], inner: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend((kind | NESTED).to_ne_bytes());
@@ -141,7 +142,7 @@ impl Message {
     }
 
     /// An attribute that holds attributes.
-    pub(crate) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) {
+    pub fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self)) {
         self.nest_with(kind, &[], inner);
     }
 
@@ -151,7 +152,7 @@ impl Message {
 }
 
 /// The attributes in `bytes`: type without flags, and content. Ends at the first that does not fit.
-pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let length = usize::from(u16_ne(rest)?);
@@ -167,22 +168,22 @@ fn u16_ne(bytes: &[u8]) -> Option<u16> {
 }
 
 /// The big-endian number at the start of `bytes`.
-pub(crate) fn u16_be(bytes: &[u8]) -> Option<u16> {
+pub fn u16_be(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?))
 }
 
 /// The number at the start of `bytes`, in the host's order.
-pub(crate) fn u32_ne(bytes: &[u8]) -> Option<u32> {
+pub fn u32_ne(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
 /// The big-endian number at the start of `bytes`.
-pub(crate) fn u32_be(bytes: &[u8]) -> Option<u32> {
+pub fn u32_be(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
 /// The text before the first zero byte.
-pub(crate) fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
