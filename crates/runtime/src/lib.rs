@@ -25,6 +25,7 @@ mod overlay;
 pub mod plan;
 mod process_stat;
 mod procfs;
+mod scope;
 mod seal;
 mod serve_stage;
 mod stage;
