@@ -229,6 +229,7 @@ impl Undo {
 
     /// Nothing is undone any more; what exists is handed over.
     fn disarm(mut self) -> Option<(StateDir, Group, OwnedFd)> {
+        self.unit = None;
         Some((self.state.take()?, self.group.take()?, self.init.take()?))
     }
 }

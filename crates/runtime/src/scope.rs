@@ -327,6 +327,8 @@ mod tests {
 
     /// Its name, and what is written.
     type File = (&'static str, &'static str);
+    /// A property's name and value.
+    type Told = (&'static str, Value);
 
     fn properties(files: &[File], version: u32) -> Vec<(String, Value)> {
         let choices: Vec<_> = files.iter().map(|(file, value)| choice(file, value)).collect();
@@ -340,7 +342,7 @@ mod tests {
     #[test]
     fn files_become_properties_where_systemd_has_one() {
         let number = Value::Uint64;
-        let cases: &[(&[File], &[(&str, Value)])] = &[
+        let cases: &[(&[File], &[Told])] = &[
             (
                 &[("memory.max", "100"), ("memory.low", "max")],
                 &[("MemoryMax", number(100)), ("MemoryLow", number(u64::MAX))],

@@ -36,12 +36,13 @@ impl Connection {
     pub(crate) fn open(stream: UnixStream, uid: u32, deadline: Instant) -> Result<Self, SystemdError> {
         let mut connection = Self { stream, serial: 0, ended: VecDeque::new(), deadline };
         let digits: String = uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
-        connection.write("authenticate", format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes())?;
+        // In one piece, though the answer comes in between: systemd (252) would not look at a message that reaches it together with `BEGIN` until the
+        // next one comes, and its own clients do so too.
+        connection.write("authenticate", format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n").as_bytes())?;
         let said = connection.read_line()?;
         if !said.starts_with("OK ") {
             return Err(SystemdError::Authenticate { said });
         }
-        connection.write("authenticate", b"BEGIN\r\n")?;
         Ok(connection)
     }
 

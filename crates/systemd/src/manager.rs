@@ -56,8 +56,10 @@ impl Manager {
         if !is_running() {
             return Err(SystemdError::NotRunning);
         }
-        Self::connect_at(Path::new(PRIVATE), Way::Private)
-            .or_else(|_| Self::connect_at(Path::new(SYSTEM_BUS), Way::Bus))
+        match Self::connect_at(Path::new(PRIVATE), Way::Private) {
+            Err(SystemdError::Connect { .. } | SystemdError::Authenticate { .. }) => Self::connect_to_bus(),
+            other => other,
+        }
     }
 
     /// Connects over the system's bus.
