@@ -161,9 +161,8 @@ impl Manager {
             },
             _ => None,
         };
-        let malformed = || SystemdError::Malformed { doing: doing.to_owned(), what: format!("{answer:?}") };
         self.version = version;
-        version.ok_or_else(malformed)
+        version.ok_or_else(|| unexpected(doing, &answer))
     }
 
     fn reset_failed(&mut self, unit: &str) -> Result<(), SystemdError> {
@@ -183,9 +182,15 @@ impl Manager {
     fn await_job(&mut self, doing: &str, answer: Vec<Value>) -> Result<String, SystemdError> {
         match answer.as_slice() {
             [Value::Path(job)] => self.connection.job_result(doing, job),
-            other => Err(SystemdError::Malformed { doing: doing.to_owned(), what: format!("{other:?}") }),
+            other => Err(unexpected(doing, other)),
         }
     }
+}
+
+/// An answer that makes no sense.
+fn unexpected(doing: &str, answer: &[Value]) -> SystemdError {
+    let types: String = answer.iter().map(Value::signature).collect();
+    SystemdError::Malformed { doing: doing.to_owned(), what: format!("values of the types {types:?}") }
 }
 
 /// `a(sv)`
@@ -350,7 +355,7 @@ mod tests {
         let (stream, _server) = systemd(vec![Box::new(|serial| reply(serial, &[Value::Byte(1)]))]);
         let mut manager = Manager::over(stream, Way::Private, soon()).expect("let in");
         let fault = manager.start_scope("u", &[]).expect_err("no job");
-        assert_eq!(fault.to_string(), "start unit u: systemd answered with [Byte(1)]");
+        assert_eq!(fault.to_string(), "start unit u: systemd answered with values of the types \"y\"");
     }
 
     #[test]
