@@ -10,7 +10,7 @@ use std::path::Path;
 use carrack_layer::Limits;
 use carrack_layer::tar::Reader;
 use carrack_oci_config::{LinuxSeccomp, Process, Spec};
-use carrack_runtime::plan::process::ProcessPlan;
+use carrack_runtime::plan::process::{ProcessPlan, Shared};
 use carrack_runtime::plan::{Plan, PlanRequest, capability};
 use carrack_runtime::{HostFacts, Rootfs};
 use carrack_seccomp::{Arch, KernelSupport, compile};
@@ -52,7 +52,7 @@ pub fn config(input: &[u8]) {
 /// `process.json` of an exec.
 pub fn process(input: &[u8]) {
     let Ok(process) = serde_json::from_slice::<Process>(input) else { return };
-    if let Ok(plan) = ProcessPlan::new(&process, None, capability::KNOWN) {
+    if let Ok(plan) = ProcessPlan::new(&process, Shared::default(), capability::KNOWN) {
         assert_eq!(plan.arguments.len(), process.args.len());
     }
 }

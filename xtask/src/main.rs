@@ -11,7 +11,7 @@ use xtask::failure::Failure;
 use xtask::fuzz;
 use xtask::process::Show;
 use xtask::stages::{self, Stage};
-use xtask::vm::{self, Guest, GuestCommand};
+use xtask::vm::{self, Guest, GuestCommand, Init};
 use xtask::workspace::{Profile, Workspace};
 use xtask::{bench, build, demo};
 
@@ -23,8 +23,9 @@ cargo xtask VERB
   test [--only STAGE,...]   install what the tests need and run them all; stages: format clippy unit host vm demo
   bench [SUITE...]          measure against runc, crun, containerd and podman; suites: runtime engine cri pull
   fuzz TARGET [SECONDS]     search for inputs that do harm; targets: config process seccomp archive challenge
-  vm run [--limit SECONDS] -- PROGRAM [ARGUMENT...]
-                            run a program of this machine in a virtual machine with cgroup v2 and AppArmor
+  vm run [--systemd] [--limit SECONDS] -- PROGRAM [ARGUMENT...]
+                            run a program of this machine in a virtual machine with cgroup v2 and AppArmor; with
+                            --systemd its first process is systemd
 
 demo, test and bench need root, and install missing Debian packages by name.
 ";
@@ -61,18 +62,22 @@ fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
             let seconds = seconds.parse().map_err(|_| Failure::new(format!("{seconds}: not a number of seconds")))?;
             fuzz::run(&Workspace::load()?, target, seconds).map(|()| ExitCode::SUCCESS)
         }
-        ["vm", "run", "--limit", seconds, "--", command @ ..] => {
-            let seconds =
-                seconds.parse().map_err(|_| Failure::new(format!("--limit {seconds}: not a number of seconds")))?;
-            run_in_vm(command, Duration::from_secs(seconds))
-        }
-        ["vm", "run", "--", command @ ..] => run_in_vm(command, Duration::from_secs(120)),
+        ["vm", "run", "--systemd", rest @ ..] => run_in_vm(rest, Init::Systemd),
+        ["vm", "run", rest @ ..] => run_in_vm(rest, Init::Script),
         _ => Err(Failure::new(format!("unknown arguments: {}\n\n{HELP}", words.join(" ")))),
     }
 }
 
 /// A file of this machine is copied into the guest and run there; any other word is looked up among the guest's own programs.
-fn run_in_vm(command: &[&str], limit: Duration) -> Result<ExitCode, Failure> {
+fn run_in_vm(words: &[&str], init: Init) -> Result<ExitCode, Failure> {
+    let (seconds, command) = match words {
+        ["--limit", seconds, "--", command @ ..] => {
+            (seconds.parse().map_err(|_| Failure::new(format!("--limit {seconds}: not a number of seconds")))?, command)
+        }
+        ["--", command @ ..] => (120, command),
+        _ => return Err(Failure::new(format!("vm run: unknown arguments: {}", words.join(" ")))),
+    };
+    let limit = Duration::from_secs(seconds);
     let [program, arguments @ ..] = command else { return Err(Failure::new("vm run: no program given")) };
     let mut argv: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
     let mut files = vec![];
@@ -82,7 +87,7 @@ fn run_in_vm(command: &[&str], limit: Duration) -> Result<ExitCode, Failure> {
         files.push((PathBuf::from(program), PathBuf::from("/vm/program")));
     }
     let command = GuestCommand { name: (*program).to_owned(), argv, environment: vec![], limit };
-    let guest = Guest { files, ..Guest::new(vec![command]) };
+    let guest = Guest { init, files, ..Guest::new(vec![command]) };
     let outcomes = vm::run(&Workspace::load()?, &guest, Show::Nothing)?;
     let outcome = outcomes.first().expect("one command was given above");
     print!("{}", outcome.output);

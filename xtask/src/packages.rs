@@ -1,5 +1,6 @@
 //! Installs the Debian packages that a verb needs, by name, and only those that are missing.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::failure::Failure;
@@ -52,15 +53,26 @@ pub fn install(packages: &[&str]) -> Result<(), Failure> {
     )
 }
 
-/// Downloads a package into the current directory of `at` without installing it, and returns the file's name.
-pub fn download(package: &str, at: &std::path::Path) -> Result<std::path::PathBuf, Failure> {
+/// Downloads a package into `at` without installing it, and returns the file's name.
+pub fn download(package: &str, at: &Path) -> Result<PathBuf, Failure> {
+    download_all(&[package], at)?
+        .pop()
+        .ok_or_else(|| Failure::new(format!("apt-get download {package} left no file in {}", at.display())))
+}
+
+/// Downloads packages, all at once, and returns the names of their files in the same order.
+pub fn download_all(packages: &[&str], at: &Path) -> Result<Vec<PathBuf>, Failure> {
     std::fs::create_dir_all(at).map_err(Failure::because(format!("make {}", at.display())))?;
-    let fetch = || output_of(Command::new("apt-get").args(["download", package]).current_dir(at));
+    let fetch = || output_of(Command::new("apt-get").arg("download").args(packages).current_dir(at));
     // A list older than the mirror names a version that is gone: then, and only then, the lists are fetched.
     if fetch().is_err() {
         update_lists()?;
         fetch()?;
     }
+    packages.iter().map(|package| downloaded(package, at)).collect()
+}
+
+fn downloaded(package: &str, at: &Path) -> Result<PathBuf, Failure> {
     let prefix = format!("{package}_");
     std::fs::read_dir(at)
         .map_err(Failure::because(format!("list {}", at.display())))?

@@ -3,7 +3,7 @@
 //! A failed stage does not stop the next: one run tells everything that is wrong.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::packages;
 use crate::process::{Show, find_program, output_of, run_bounded};
 use crate::summary::{self, Counts};
-use crate::vm::{self, Guest, GuestCommand};
+use crate::vm::{self, Guest, GuestCommand, Init};
 use crate::workspace::{Profile, Workspace, cargo};
 
 /// A part of the tests.
@@ -36,8 +36,15 @@ pub enum Stage {
 }
 
 /// Crates with tests that a pure cgroup v2 machine may answer differently.
-const PACKAGES_IN_VM: &[&str] =
-    &["carrack-runtime", "carrack-cgroup", "carrack-oci", "carrack-network", "carrack-monitor", "carrack-tests"];
+const PACKAGES_IN_VM: &[&str] = &[
+    "carrack-runtime",
+    "carrack-cgroup",
+    "carrack-systemd",
+    "carrack-oci",
+    "carrack-network",
+    "carrack-monitor",
+    "carrack-tests",
+];
 
 /// Tests over the programs that a machine without KVM could only fail, or whose answer does not hang on the kernel.
 const TESTS_NOT_IN_VM: &[&str] = &["budgets", "fixtures", "images"];
@@ -155,14 +162,27 @@ fn run_command(command: &mut Command, stage: Stage) -> Result<(bool, String), Fa
     Ok((outcome.ending.is_success(), outcome.output))
 }
 
-/// Runs every test called `root_*` of [`PACKAGES_IN_VM`] in the guest.
+/// Runs every test called `root_*` of [`PACKAGES_IN_VM`] in a machine: those called `root_systemd_*` in one of their own, whose first process is systemd.
 fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String), Failure> {
+    let binaries = test_binaries()?;
+    let (mut is_success, mut output) = (true, String::new());
+    for init in [Init::Script, Init::Systemd] {
+        let guest = guest(workspace, programs, &binaries, init)?;
+        for outcome in vm::run(workspace, &guest, Show::Live)? {
+            is_success &= outcome.code == Some(0);
+            output.push_str(&format!("==== {} ended with {:?}\n{}", outcome.name, outcome.code, outcome.output));
+        }
+    }
+    Ok((is_success, output))
+}
+
+/// The machine with this first process, and the tests that are for it.
+fn guest(workspace: &Workspace, programs: &Programs, binaries: &[PathBuf], init: Init) -> Result<Guest, Failure> {
     let mut files = vec![
         (programs.carrack.clone(), PathBuf::from("/usr/bin/carrack")),
         (programs.carrack_oci.clone(), PathBuf::from("/usr/bin/carrack-oci")),
     ];
     // A crate's tests know the program of their own package by the path at which Cargo built it.
-    let binaries = test_binaries()?;
     for program in ["carrack-oci", "carrack-peer"] {
         let built = workspace.program(program, Profile::Dev);
         if built.exists() {
@@ -171,7 +191,8 @@ fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String
     }
     let mut commands = vec![];
     for binary in binaries {
-        let tests = root_tests(&binary)?;
+        let mut tests = root_tests(binary)?;
+        tests.retain(|name| needs_systemd(name) == (init == Init::Systemd));
         if tests.is_empty() {
             continue;
         }
@@ -193,21 +214,22 @@ fn run_in_vm(workspace: &Workspace, programs: &Programs) -> Result<(bool, String
             limit: Duration::from_secs(480),
             name,
         });
-        files.push((binary, inside));
+        files.push((binary.clone(), inside));
     }
-    let guest = Guest {
+    // The host's programs would load their libraries beside systemd's own.
+    let wanted = if init == Init::Script { PROGRAMS_IN_VM } else { &[] };
+    Ok(Guest {
+        init,
         memory_mib: 3072,
         files,
-        programs: PROGRAMS_IN_VM.iter().filter_map(|program| find_program(program)).collect(),
+        programs: wanted.iter().filter_map(|program| find_program(program)).collect(),
         commands,
         limit: Stage::Vm.limit(),
-    };
-    let outcomes = vm::run(workspace, &guest, Show::Live)?;
-    let mut output = String::new();
-    for outcome in &outcomes {
-        output.push_str(&format!("==== {} ended with {:?}\n{}", outcome.name, outcome.code, outcome.output));
-    }
-    Ok((outcomes.iter().all(|outcome| outcome.code == Some(0)), output))
+    })
+}
+
+fn needs_systemd(test: &str) -> bool {
+    test.rsplit("::").next().is_some_and(|name| name.starts_with("root_systemd_"))
 }
 
 /// Builds the test programs of [`PACKAGES_IN_VM`], and tells where they are.
@@ -228,7 +250,7 @@ fn test_binaries() -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The full names of the tests in `binary` that are called `root_*`, in whatever module.
-fn root_tests(binary: &PathBuf) -> Result<Vec<String>, Failure> {
+fn root_tests(binary: &Path) -> Result<Vec<String>, Failure> {
     let list = output_of(Command::new(binary).args(["root_", "--list"]))?;
     Ok(parse_root_tests(&list))
 }

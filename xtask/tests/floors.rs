@@ -10,7 +10,17 @@ const FLOORS: &[(u8, &[&str])] = &[
     (0, &["carrack-words", "carrack-oci-config", "carrack-cri-proto"]),
     (1, &["carrack-sys"]),
     (2, &["carrack-rooted"]),
-    (3, &["carrack-cgroup", "carrack-seccomp", "carrack-layer", "carrack-netlink", "carrack-monitor-proto"]),
+    (
+        3,
+        &[
+            "carrack-cgroup",
+            "carrack-systemd",
+            "carrack-seccomp",
+            "carrack-layer",
+            "carrack-netlink",
+            "carrack-monitor-proto",
+        ],
+    ),
     (4, &["carrack-runtime", "carrack-store", "carrack-registry"]),
     (5, &["carrack-monitor"]),
     (6, &["carrack-image", "carrack-network", "carrack-volume"]),

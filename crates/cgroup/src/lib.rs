@@ -17,6 +17,7 @@ mod below;
 mod cpuset;
 mod create;
 mod device;
+mod device_allowance;
 mod device_program;
 mod enter;
 mod error;
@@ -35,6 +36,7 @@ mod v1;
 mod v2;
 
 pub use device::base_device_rules;
+pub use device_allowance::device_allowances;
 pub use device_program::device_program;
 pub use enter::EnterHandles;
 pub use error::{CgroupError, PlanError, RemoveError};

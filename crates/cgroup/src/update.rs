@@ -9,7 +9,7 @@ use crate::error::CgroupError;
 use crate::file::{self, parse_number};
 use crate::group::{Group, Member};
 use crate::host::Version;
-use crate::plan::{self, Plan, Step};
+use crate::plan::{self, MemberPlan, Plan, Step};
 
 /// What may keep a group from being changed.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,24 @@ impl ChangeError {
 impl Group {
     /// Gives the group these limits; where they say nothing, it keeps what it has.
     pub fn change(&self, resources: &LinuxResources) -> Result<(), ChangeError> {
+        Ok(update(self, &self.plan_change(resources)?)?)
+    }
+
+    /// Decides what such a change takes; [`Group::update`] carries it out.
+    pub fn plan_change(&self, resources: &LinuxResources) -> Result<Plan, ChangeError> {
         let resources = with_present_limit(self, resources)?;
-        let plan = plan::plan_change(self, &resources)?;
-        Ok(update(self, &plan)?)
+        Ok(plan::plan_change(self, &resources)?)
+    }
+
+    /// Refuses limits that are below what the group holds, where the plan says so, and changes nothing.
+    pub fn check_usage(&self, plan: &Plan) -> Result<(), CgroupError> {
+        let is_check = |step: &Step| matches!(step, Step::CheckUsage { .. });
+        let members = plan.members.iter().map(|member| MemberPlan {
+            controllers: Vec::new(),
+            steps: member.steps.iter().filter(|step| is_check(step)).cloned().collect(),
+            ..member.clone()
+        });
+        update(self, &Plan { members: members.collect() })
     }
 }
 

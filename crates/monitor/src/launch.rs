@@ -84,6 +84,7 @@ impl Launcher {
             preserve_fds: 0,
             listen_fds: 0,
             notify: false,
+            systemd_cgroup: false,
         });
         let stdio = StageStdio { stdin: sides.stdin.as_fd(), stdout: sides.stdout(), stderr: sides.stderr() };
         spawn_stage(&self.sealed, &request, stdio).map_err(|source| LaunchError::Stage { source })

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  outside                                 inside
+//!     │ ──────────── Continue ──────────────▶ │   only with systemd: the process is in its group
 //!     │ ◀──────────── Moved (pidfd) ───────── │   only if a second clone was needed
 //!     │ ──────────── Continue ──────────────▶ │   the user namespace has its ids
 //!     │ ──────────── Tree (place) ──────────▶ │   only in a user namespace: once for each bind mount, then for the root

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use carrack_cgroup::{Group, GroupPath, Host, Layout, Version, base_device_rules};
+use carrack_cgroup::{EnterHandles, Group, GroupPath, Host, Layout, Version, base_device_rules};
 use carrack_oci_config::{LinuxDeviceCgroup, LinuxResources, Spec, State, Status};
 use carrack_seccomp::{Arch, KernelSupport, Program};
 use carrack_sys::clone::{ChildOf, CloneRequest, Cloned, clone3};
@@ -42,6 +42,7 @@ use crate::plan::{Plan, PlanError, PlanRequest, RootSource};
 use crate::process_stat;
 use crate::procfs::Procfs;
 use crate::resctrl::{Resctrl, ResctrlGroup};
+use crate::scope::{self, Scope};
 use crate::selinux;
 use crate::stage::{CreateRequest, NamespaceType};
 use crate::state_dir::{FilterRecord, ProcessDefaults, RECORD_VERSION, Record, StateDir, StateDirError};
@@ -205,7 +206,7 @@ impl Created {
         if !record.has_own_pids {
             group.kill_all().map_err(cgroup_failed!())?;
         }
-        group.remove(REMOVE_PATIENCE).map_err(cgroup_failed!())?;
+        scope::remove_group(&record, &group)?;
         record.remove_resctrl()?;
         let stopped = State { status: Status::Stopped, ..hook_state(&record) };
         let failures = run_all_hooks("poststop", &record.poststop, &stopped, &record.bundle);
@@ -223,6 +224,8 @@ struct Undo {
     state: Option<StateDir>,
     group: Option<Group>,
     resctrl: Option<ResctrlGroup>,
+    /// The unit that the group belongs to, from when systemd is asked for it.
+    unit: Option<String>,
     init: Option<OwnedFd>,
 }
 
@@ -234,6 +237,7 @@ impl Undo {
     /// Nothing is undone any more; what exists is handed over.
     fn disarm(mut self) -> Option<(StateDir, Group, OwnedFd)> {
         self.resctrl = None;
+        self.unit = None;
         Some((self.state.take()?, self.group.take()?, self.init.take()?))
     }
 }
@@ -245,9 +249,9 @@ impl Drop for Undo {
             let _ = signal::send(init.as_fd(), 9);
             wait_dead(init);
         }
-        let mut is_clean = true;
+        let mut is_clean = self.unit.as_deref().is_none_or(|unit| scope::stop(unit).is_ok());
         if let Some(group) = &self.group {
-            is_clean = group.remove(REMOVE_PATIENCE).is_ok();
+            is_clean &= group.remove(REMOVE_PATIENCE).is_ok();
         }
         is_clean &= self.resctrl.as_ref().is_none_or(|group| group.remove().is_ok());
         if let (Some(state), true) = (&self.state, is_clean) {
@@ -281,7 +285,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         process.env.extend([format!("LISTEN_FDS={}", request.listen_fds), "LISTEN_PID=1".to_owned()]);
     }
     let state = StateDir::create(&request.state_root, &request.id)?;
-    let mut undo = Undo { state: Some(state), group: None, resctrl: None, init: None };
+    let mut undo = Undo { state: Some(state), group: None, resctrl: None, unit: None, init: None };
     if request.notify {
         undo.state().make_notify_directory()?;
         notify::add_to(&mut spec, undo.state());
@@ -293,11 +297,18 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     selinux::require_for(&plan.process.selinux_label)?;
     let filter = compile_filter(&plan)?;
     let host = Host::probe().map_err(cgroup_failed!())?;
-    let group_path = plan_group_path(&plan, request)?;
-    let group_plan =
-        host.plan(&group_path, Some(&resources_with_base_devices(&plan.resources))).map_err(cgroup_failed!())?;
+    let scope = request.systemd_cgroup.then(|| Scope::plan(&plan, &request.id, &host)).transpose()?;
+    let group_path = plan_group_path(&plan, request, scope.as_ref())?;
+    let mut resources = resources_with_base_devices(&plan.resources);
+    if scope.is_some() {
+        scope::round_quota(&mut resources);
+    }
+    let group_plan = host.plan(&group_path, Some(&resources)).map_err(cgroup_failed!())?;
     let origins = origin::open(&plan)?;
     let intended = host.open(&group_path);
+    if let Some(scope) = &scope {
+        scope.check_free(&intended)?;
+    }
     let mut record = Record {
         version: RECORD_VERSION,
         oci_version,
@@ -308,6 +319,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         annotations: plan.annotations.clone(),
         cgroups: intended.paths(),
         resctrl: plan_resctrl(&plan, request)?,
+        systemd_unit: scope.as_ref().map(|scope| scope.unit_name().to_owned()),
         init: None,
         is_ready: false,
         namespaces: plan.namespaces.own().bits(),
@@ -320,9 +332,16 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
     };
     undo.state().write(&record)?;
     undo.resctrl.clone_from(&record.resctrl);
-    let group = host.create(&group_plan).map_err(cgroup_failed!())?;
+    let (group, enter) = match &scope {
+        None => {
+            let group = host.create(&group_plan).map_err(cgroup_failed!())?;
+            let enter = group.enter_handles().map_err(cgroup_failed!())?;
+            (group, Some(enter))
+        }
+        // Systemd makes it, around a process.
+        Some(_) => (intended, None),
+    };
     record.cgroups = group.paths();
-    let enter = group.enter_handles().map_err(cgroup_failed!())?;
     let view = cgroup_view(&host, &group);
     undo.group = Some(group);
     let start_socket = match options.start {
@@ -346,6 +365,7 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         leave: options.leave,
         keyring: (!request.no_new_keyring).then_some(keyring.as_c_str()),
         preserve_fds: request.preserve_fds,
+        is_moved: scope.is_some(),
     };
     // Nothing in the container may look into this process or its copies (CVE-2016-9962); exec ends it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(|| "become non-dumpable")?;
@@ -355,17 +375,28 @@ pub fn begin_create(request: &CreateRequest, options: CreateOptions) -> Result<P
         // With a joined user namespace, the process makes them itself once it is in it.
         new: if joins_user { Namespaces::empty() } else { new },
         child_of: if joins_user { ChildOf::Caller } else { options.child_of },
-        into_cgroup: enter.unified(),
+        into_cgroup: enter.as_ref().and_then(EnterHandles::unified),
     };
     let cloned = clone3(&clone).doing(|| "create the container's namespaces")?;
     let Cloned::Parent { pid, pidfd } = cloned else {
         drop(outside);
-        let luggage = Luggage { origins, procfs, joins, start_socket, cgroups: Some(enter), channel: inside };
+        let luggage = Luggage { origins, procfs, joins, start_socket, cgroups: enter, channel: inside };
         init::run(&order, luggage)
     };
     undo.init = Some(pidfd);
     namespace_of_children.restore()?;
     drop((inside, joins, start_socket, enter));
+
+    if let (Some(scope), Some(group)) = (&scope, &undo.group) {
+        let started = scope.start(pid, group, &group_plan, &resources);
+        match &started {
+            // It is another's.
+            Err(error) if error.kind() == Kind::AlreadyExists => undo.group = None,
+            _ => undo.unit = Some(scope.unit_name().to_owned()),
+        }
+        started?;
+        outside.go_on().doing(|| "talk to the container")?;
+    }
 
     let mut served = Served { pid, console: None, warnings: plan.process.warnings.clone() };
     if plan.namespaces.new.contains(Namespaces::USER) {
@@ -571,7 +602,10 @@ fn record_filter(program: &Program, plan: &Plan, bundle: &Path) -> FilterRecord 
 }
 
 /// runc's rule: where nothing is said, a group of the container's name next to our own.
-fn plan_group_path(plan: &Plan, request: &CreateRequest) -> Result<GroupPath, CreateError> {
+fn plan_group_path(plan: &Plan, request: &CreateRequest, scope: Option<&Scope>) -> Result<GroupPath, CreateError> {
+    if let Some(scope) = scope {
+        return GroupPath::parse(&scope.group_path()).map_err(cgroup_failed!());
+    }
     let text = if plan.cgroups_path.is_empty() { request.id.as_str() } else { &plan.cgroups_path };
     GroupPath::clean(text).map_err(cgroup_failed!())
 }

@@ -29,6 +29,7 @@ pub mod plan;
 mod process_stat;
 mod procfs;
 mod resctrl;
+mod scope;
 mod seal;
 mod selinux;
 mod serve_stage;

@@ -15,12 +15,13 @@ use carrack_sys::signal;
 use carrack_words::{ContainerId, Kind, ProcessId};
 
 use crate::channel::{FromInside, ToInside};
-use crate::create::{REMOVE_PATIENCE, hook_state, pid_of};
+use crate::create::{hook_state, pid_of};
 use crate::describe::describe;
 use crate::hook::{HookError, run_all_hooks, run_hooks};
 use crate::listener::Agent;
 use crate::plan::in_todays_words;
 use crate::process_stat;
+use crate::scope;
 use crate::stage::{DEADLINE, receive_message, send_message, wait_readable};
 use crate::state::{group_of, status_of};
 use crate::state_dir::{Record, StateDir, StateDirError};
@@ -306,7 +307,11 @@ pub fn update(state_root: &Path, id: &ContainerId, resources: LinuxResources) ->
     }
     let mut resources = in_todays_words(resources, &record.oci_version);
     resources.devices.clear();
-    Ok(group.change(&resources).map_err(cgroup_step(carrack_cgroup::ChangeError::kind))?)
+    let changed = match &record.systemd_unit {
+        None => group.change(&resources).map_err(cgroup_step(carrack_cgroup::ChangeError::kind)),
+        Some(unit) => scope::change(unit, &group, resources),
+    };
+    Ok(changed?)
 }
 
 /// The pids of all processes of the container, as the caller sees them.
@@ -411,7 +416,7 @@ pub fn delete(state_root: &Path, id: &ContainerId, force: Force) -> Result<Vec<H
         (status, Force::No) => return Err(DeleteError::NotStopped { id: id.clone(), status }),
     }
     end_processes(&record, &group)?;
-    group.remove(REMOVE_PATIENCE).map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
+    scope::remove_group(&record, &group)?;
     record.remove_resctrl()?;
     let state = carrack_oci_config::State { status: Status::Stopped, ..hook_state(&record) };
     let failures = run_all_hooks("poststop", &record.poststop, &state, &record.bundle);

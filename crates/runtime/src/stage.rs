@@ -92,6 +92,9 @@ pub struct CreateRequest {
     /// Whether it gets a socket to say that it is ready; see [`crate::Notifier`].
     #[serde(default)]
     pub notify: bool,
+    /// Whether its cgroup is a scope of systemd's, so that `cgroupsPath` means `slice:prefix:name`.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
 }
 
 /// Where the root file system comes from.

@@ -69,6 +69,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its groups, by hierarchy.
     pub cgroups: BTreeMap<String, PathBuf>,
+    /// The unit of systemd's that its group belongs to, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_unit: Option<String>,
     /// Its first process; absent while it is being created.
     #[serde(skip)]
     pub init: Option<ProcessId>,
@@ -598,6 +601,7 @@ mod tests {
             annotations: BTreeMap::new(),
             cgroups: BTreeMap::from([("cpu".into(), "/x".into())]),
             resctrl: None,
+            systemd_unit: Some("a-b.scope".into()),
             init: None,
             is_ready: false,
             namespaces: 7,

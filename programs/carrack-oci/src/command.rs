@@ -134,6 +134,8 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Failure {
 struct Global {
     root: PathBuf,
     log: Log,
+    /// Whether new containers get a scope of systemd's. Those that exist remember it.
+    is_systemd_cgroup: bool,
 }
 
 /// Runs a command line; the answer is the exit code.
@@ -159,7 +161,7 @@ pub fn run(arguments: &[String]) -> u8 {
         return write_out(&text).unwrap_or_else(|failure| report(&log, &failure));
     }
     let outcome = check_global(&flags).and_then(|root| {
-        let global = Global { root, log: log.clone() };
+        let global = Global { root, log: log.clone(), is_systemd_cgroup: flags.is_set("systemd-cgroup") };
         log.debug(&format!("{verb} {}", rest.join(" ")));
         run_verb(&global, &verb, &rest)
     });
@@ -187,9 +189,6 @@ fn split(arguments: &[String]) -> Result<(Parsed, String, Vec<String>), UsageErr
 }
 
 fn check_global(flags: &Parsed) -> Result<PathBuf, Failure> {
-    if flags.is_set("systemd-cgroup") {
-        return Err(failure("--systemd-cgroup: the systemd cgroup driver is not supported here"));
-    }
     match flags.value("rootless") {
         None | Some("auto" | "false") => {}
         Some(other) => return Err(failure(format!("--rootless {other}: rootless containers are not supported here"))),
@@ -270,6 +269,7 @@ fn create_request(global: &Global, flags: &Parsed, verb: &str) -> Result<CreateR
         preserve_fds: preserve_fds(flags, listen_fds())?,
         listen_fds: listen_fds(),
         notify: supervisor().is_some(),
+        systemd_cgroup: global.is_systemd_cgroup,
     })
 }
 

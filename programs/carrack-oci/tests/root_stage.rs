@@ -73,6 +73,7 @@ fn create_request(bundle: &mut Bundle, rootfs: Rootfs) -> CreateRequest {
         preserve_fds: 0,
         listen_fds: 0,
         notify: false,
+        systemd_cgroup: false,
     }
 }
 

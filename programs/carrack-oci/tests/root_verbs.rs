@@ -116,10 +116,6 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         (vec!["create"], "\"create\" requires exactly 1 argument\n"),
         (vec!["checkpoint", "x"], "container does not exist\n"),
         (
-            vec!["--systemd-cgroup", "create", "x"],
-            "--systemd-cgroup: the systemd cgroup driver is not supported here\n",
-        ),
-        (
             vec!["create", "--bundle", "/proc/no-such", "x"],
             "open /proc/no-such/config.json: no such file or directory\n",
         ),
@@ -127,6 +123,26 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         let said = bundle.oci(&arguments);
         assert_eq!((said.code, said.err.as_str()), (1, text));
     }
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn root_without_systemd_its_driver_is_refused_with_the_words_that_callers_know() {
+    need_root!("root_without_systemd_its_driver_is_refused_with_the_words_that_callers_know");
+    if fs::metadata("/run/systemd/system").is_ok() {
+        return eprintln!(
+            "SKIPPED: root_without_systemd_its_driver_is_refused_with_the_words_that_callers_know: systemd runs here"
+        );
+    }
+    let mut bundle = Bundle::new("true");
+    bundle.config["linux"]["cgroupsPath"] = json!("system.slice:carrack:x");
+    bundle.write();
+    let id = bundle.id();
+    let said = bundle.oci(&["--systemd-cgroup", "create", &id]);
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (1, "systemd not running on this host, cannot use systemd cgroups manager\n")
+    );
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
@@ -465,7 +481,7 @@ fn features_are_told_whole_and_true() {
         ]
     );
     assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
-    assert_eq!(linux["cgroup"], json!({"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true}));
+    assert_eq!(linux["cgroup"], json!({"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true}));
     let list = |value: &serde_json::Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
     let options = list(&features["mountOptions"]);
     assert!(options.contains(&"rro".into()) && options.contains(&"tmpcopyup".into()), "{options:?}");

@@ -6,9 +6,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Guest, GuestCommand};
+use super::{Guest, GuestCommand, systemd};
 use crate::failure::Failure;
-use crate::process::{find_program, output_of};
+use crate::process::{find_program, output_of, run_here};
 
 /// What busybox is called by; the rest of its applets are reached as `busybox NAME`.
 const APPLETS: &[&str] = &[
@@ -76,9 +76,12 @@ const APPLETS: &[&str] = &[
     "mountpoint",
 ];
 
-/// Fills `staging` for `guest`, and makes the image `image` of it.
-pub fn build(guest: &Guest, staging: &Path, image: &Path) -> Result<(), Failure> {
+/// Fills `staging` for `guest`, and makes the image `image` of it. With a `base`, a tree with systemd, that is the first process.
+pub fn build(guest: &Guest, base: Option<&Path>, staging: &Path, image: &Path) -> Result<(), Failure> {
     remove_tree(staging)?;
+    if let Some(base) = base {
+        run_here(Command::new("cp").arg("-a").arg(base).arg(staging))?;
+    }
     let tree = Tree { root: staging.to_owned() };
     for directory in [
         "bin", "sbin", "usr/bin", "usr/sbin", "dev", "proc", "sys", "run", "tmp", "var/lib", "var/log", "root", "etc",
@@ -100,21 +103,33 @@ pub fn build(guest: &Guest, staging: &Path, image: &Path) -> Result<(), Failure>
     for (from, to) in &guest.files {
         tree.copy(from, to)?;
     }
-    tree.write("sbin/init", &init_script(&guest.commands), 0o755)?;
+    match base {
+        None => tree.write("sbin/init", &script(INIT_HEAD, &guest.commands), 0o755)?,
+        Some(_) => {
+            for (file, content) in systemd::FILES {
+                let parent = Path::new(file).parent().and_then(Path::to_str).expect("all of them lie in directories");
+                tree.directory(parent)?;
+                tree.write(file, content, 0o644)?;
+            }
+            tree.link("/lib/systemd/systemd", "sbin/init")?;
+            tree.link("/run", "var/run")?;
+            tree.write("vm/run", &script(SERVICE_HEAD, &guest.commands), 0o755)?;
+        }
+    }
     make_filesystem(staging, image)
 }
 
 const ETC: &[(&str, &str)] = &[
-    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
-    ("etc/group", "root:x:0:\n"),
+    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/nonexistent:/bin/false\n"),
+    ("etc/group", "root:x:0:\nmessagebus:x:100:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ("etc/resolv.conf", "nameserver 192.0.2.53\n"),
     ("etc/hostname", "carrack-vm\n"),
 ];
 
-/// The first process: makes the machine what a node with systemd would be before its services start, then runs the commands.
-fn init_script(commands: &[GuestCommand]) -> String {
-    let mut script = String::from(INIT_HEAD);
+/// Prepares the machine, runs the commands, and switches it off.
+fn script(head: &str, commands: &[GuestCommand]) -> String {
+    let mut script = String::from(head);
     for (index, command) in commands.iter().enumerate() {
         let limit = command.limit.as_secs().max(1);
         let environment: String =
@@ -132,6 +147,16 @@ fn init_script(commands: &[GuestCommand]) -> String {
     script + "echo '@@vm done'\nsync\nbusybox poweroff -f\n"
 }
 
+/// The script is a service of systemd's, which has prepared most.
+const SERVICE_HEAD: &str = "#!/bin/busybox sh
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+exec </dev/null >/dev/ttyS1 2>&1
+busybox stty -F /dev/ttyS1 raw -echo -opost
+chmod 1777 /tmp
+busybox ifconfig lo 127.0.0.1 up
+";
+
+/// The script is the first process: it makes the machine what a node with systemd would be before its services start.
 const INIT_HEAD: &str = "#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
 exec </dev/null >/dev/ttyS1 2>&1

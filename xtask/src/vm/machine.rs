@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::{Guest, GuestOutcome, disk, kernel, transcript};
+use super::{Guest, GuestOutcome, Init, disk, kernel, systemd, transcript};
 use crate::failure::Failure;
 use crate::process::{Ending, Show, run_bounded};
 use crate::workspace::Workspace;
@@ -13,10 +13,14 @@ use crate::workspace::Workspace;
 /// A machine that does not end by itself is killed after its limit; the commands it did not reach then have no exit code. Fails only where the machine could not be made or did not boot.
 pub fn run(workspace: &Workspace, guest: &Guest, show: Show) -> Result<Vec<GuestOutcome>, Failure> {
     let kernel = kernel::prepare(workspace)?;
+    let base = match guest.init {
+        Init::Script => None,
+        Init::Systemd => Some(systemd::prepare(workspace)?),
+    };
     let place = workspace.cache(&format!("vm-{}", std::process::id()));
     fs::create_dir_all(&place).map_err(Failure::because(format!("make {}", place.display())))?;
     let image = place.join("disk");
-    disk::build(guest, &place.join("tree"), &image)?;
+    disk::build(guest, base.as_deref(), &place.join("tree"), &image)?;
     let console = place.join("console");
 
     let mut qemu = Command::new("qemu-system-x86_64");
@@ -53,6 +57,7 @@ pub fn run(workspace: &Workspace, guest: &Guest, show: Show) -> Result<Vec<Guest
     Ok(outcomes)
 }
 
-/// Pure cgroup v2, AppArmor first, and a panic that ends the machine. `random.trust_cpu` lets the random pool be ready at boot.
+/// Pure cgroup v2, AppArmor first, and a panic that ends the machine. `random.trust_cpu` lets the random pool be ready at boot. The last is for systemd.
 const KERNEL_COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 cgroup_no_v1=all swapaccount=1 \
-     apparmor=1 security=apparmor random.trust_cpu=on";
+     apparmor=1 security=apparmor random.trust_cpu=on \
+     systemd.unit=carrack-vm.service";

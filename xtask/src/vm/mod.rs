@@ -4,7 +4,7 @@
 //! is Debian's cloud kernel, downloaded as a package and unpacked beside the build, never installed. An initial RAM disk that
 //! we write ourselves loads the modules and moves to an ext4 disk (a container's `pivot_root` fails on the kernel's first
 //! root), whose init runs the wanted programs one after the other. What they print arrives over a serial line of its own, so
-//! that no message of the kernel gets between.
+//! that no message of the kernel gets between. Where systemd itself is what is tested, it is the first process, and runs them as a service.
 //!
 //! Rust's test programs are static here, so they are only copied in.
 
@@ -13,6 +13,7 @@ pub mod disk;
 pub mod kernel;
 pub mod machine;
 pub mod modules;
+pub mod systemd;
 pub mod transcript;
 
 pub use machine::run;
@@ -23,6 +24,8 @@ use std::time::Duration;
 /// What a virtual machine is started for.
 #[derive(Debug, Clone)]
 pub struct Guest {
+    /// Its first process.
+    pub init: Init,
     /// Main memory.
     pub memory_mib: u32,
     /// Host files that the guest finds under another name.
@@ -33,6 +36,15 @@ pub struct Guest {
     pub commands: Vec<GuestCommand>,
     /// A machine that has not ended by itself is killed after this.
     pub limit: Duration,
+}
+
+/// What a machine's first process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// A script that prepares the machine, runs the commands, and switches it off.
+    Script,
+    /// Systemd, which runs that script as a service.
+    Systemd,
 }
 
 /// One program for the guest to run.
@@ -63,6 +75,6 @@ impl Guest {
     /// A machine with nothing in it but busybox, that has the time of all its commands and a minute for the boot.
     pub fn new(commands: Vec<GuestCommand>) -> Self {
         let limit = commands.iter().map(|command| command.limit).sum::<Duration>() + Duration::from_secs(60);
-        Self { memory_mib: 2048, files: vec![], programs: vec![], commands, limit }
+        Self { init: Init::Script, memory_mib: 2048, files: vec![], programs: vec![], commands, limit }
     }
 }

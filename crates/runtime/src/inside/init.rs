@@ -86,6 +86,8 @@ pub struct InitOrder<'a> {
     pub keyring: Option<&'a std::ffi::CStr>,
     /// How many handles from 3 on are the program's.
     pub preserve_fds: u32,
+    /// Whether somebody else moves this process into its group, and the runtime says when that is done.
+    pub is_moved: bool,
 }
 
 /// Runs in the new process, and does not return.
@@ -156,6 +158,9 @@ fn enter_namespaces(
     channel: &Inside,
 ) -> Result<(), StepError> {
     let namespaces = &order.plan.namespaces;
+    if order.is_moved {
+        channel.wait()?;
+    }
     if let Some(handles) = cgroups {
         handles.enter_self_after_clone().map_err(|error| StepError::refused(error.kind(), describe(&error)))?;
     }
