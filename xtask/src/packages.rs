@@ -14,15 +14,19 @@ pub const FOR_TESTS: &[&str] = &[
     "buildah",         // makes images
     "busybox-static",  // the smallest useful image
     "ca-certificates", // the system's trust, which one test extends
+    "conmon",          // calls the low-level runtime
+    "containerd",      // calls the low-level runtime
     "crun",            // a peer of carrack-oci
     "debootstrap",     // an image with tens of thousands of files
     "docker-registry", // the registry of every pull
+    "docker.io",       // calls the low-level runtime
     "e2fsprogs",       // filesystems for virtual machines and for full disks
     "iproute2",        // ip
     "kmod",            // depmod, for the kernel of the virtual machine
     "libcap2-bin",     // setcap
     "nftables",        // nft, to read what the network wrote
     "openssl",         // certificates and tokens
+    "podman",          // calls the low-level runtime
     "qemu-system-x86", // the machine with cgroup v2 and AppArmor
     "runc",            // a peer of carrack-oci
     "skopeo",          // copies images

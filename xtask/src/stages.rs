@@ -46,8 +46,8 @@ const PACKAGES_IN_VM: &[&str] = &[
     "carrack-tests",
 ];
 
-/// Tests over the programs that a machine without KVM could only fail, or whose answer does not hang on the kernel.
-const TESTS_NOT_IN_VM: &[&str] = &["budgets", "fixtures", "images"];
+/// Tests over the programs that a machine without KVM could only fail, whose answer does not hang on the kernel, or whose peers are not there.
+const TESTS_NOT_IN_VM: &[&str] = &["budgets", "callers", "fixtures", "images"];
 
 /// Dynamic programs that tests in the guest use where they find them.
 const PROGRAMS_IN_VM: &[&str] = &["apparmor_parser", "nft", "ip", "unshare", "nsenter", "setsid", "setpriv", "strace"];

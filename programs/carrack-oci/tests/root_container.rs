@@ -396,10 +396,21 @@ fn root_proc_must_be_a_directory_and_nothing_else_is_bound_into_it() {
     symlink("/etc", bundle.inside("proc")).unwrap();
     assert_eq!(bundle.run().err, "filesystem \"proc\" must be mounted on ordinary directory\n");
     fs::remove_file(bundle.inside("proc")).unwrap();
-    let bind = json!({"destination": "/proc/self/attr", "type": "bind", "source": "/tmp", "options": ["bind"]});
-    bundle.config["mounts"].as_array_mut().unwrap().push(bind);
+    let bind = |destination: &str, source: &str| json!({"destination": destination, "type": "bind", "source": source, "options": ["rbind"]});
+    let mounts = bundle.config["mounts"].as_array().unwrap().clone();
+    for destination in ["/proc/self/attr", "/proc/no-such", "/proc/sys"] {
+        bundle.config["mounts"] = mounts.clone().into_iter().chain([bind(destination, "/tmp")]).collect();
+        let said = bundle.run();
+        assert!(said.err.contains("cannot be mounted because it is inside /proc"), "{}", said.err);
+    }
+    // In the place of the container's own one, as Docker has it for a volume on /proc.
+    let without_proc = mounts.into_iter().filter(|mount| mount["destination"] != "/proc");
+    bundle.config["mounts"] = without_proc.chain([bind("/proc", "/tmp")]).collect();
     let said = bundle.run();
-    assert!(said.err.contains("cannot be mounted because it is inside /proc"), "{}", said.err);
+    assert!(said.err.contains("\"/proc\" cannot be mounted because it is not of type proc"), "{}", said.err);
+    bundle.config["mounts"].as_array_mut().unwrap().pop();
+    bundle.config["mounts"].as_array_mut().unwrap().push(bind("/proc", "/proc"));
+    assert_eq!(bundle.run().code, 0);
     assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 

@@ -94,7 +94,7 @@ fn root_wrong_requests_are_refused_with_the_words_that_callers_know() {
         (json!(["nope"]), "exec: \"nope\": executable file not found in $PATH"),
         (json!(["/nope"]), "exec: \"/nope\": stat /nope: no such file or directory"),
         (json!(["/etc/data"]), "exec: \"/etc/data\": permission denied"),
-        (json!(["/etc"]), "exec: \"/etc\": is a directory"),
+        (json!(["/etc"]), "exec: \"/etc\": permission denied"),
         (json!(["/bin/script"]), "exec /bin/script: no such file or directory"),
         (json!([]), "process.args must not be empty"),
     ] {
@@ -207,9 +207,10 @@ fn root_exec_joins_everything_and_passes_its_exit_code() {
     }
     assert!(said.out.starts_with(&want), "{} is not {want}", said.out);
     assert!(said.out.lines().skip(7).all(|line| line.ends_with(":/")), "{}", said.out);
-    for (command, text) in
-        [("nope", "exec: \"nope\": executable file not found in $PATH\n"), ("/etc", "exec: \"/etc\": is a directory\n")]
-    {
+    for (command, text) in [
+        ("nope", "exec: \"nope\": executable file not found in $PATH\n"),
+        ("/etc", "exec: \"/etc\": permission denied\n"),
+    ] {
         let said = bundle.oci(&["exec", &id, command]);
         assert_eq!((said.code, said.err.as_str()), (255, text));
     }

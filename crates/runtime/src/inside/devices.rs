@@ -9,13 +9,14 @@ use std::path::Path;
 use carrack_rooted::{RelativePath, Root};
 use carrack_sys::mount_attr::Depth;
 use carrack_sys::rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, openat, statat, symlinkat, unlinkat,
+    Access, AtFlags, FileType, Gid, Mode, OFlags, Uid, access, chownat, makedev, mknodat, openat, statat, symlinkat,
+    unlinkat,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_words::Kind;
 
 use crate::mounting;
-use crate::plan::device::{DeviceKind, DeviceStep, LINKS};
+use crate::plan::device::{DeviceKind, DeviceStep, KCORE, LINKS};
 use crate::step::{Doing, StepError};
 
 /// How nodes come to be.
@@ -51,6 +52,10 @@ pub fn apply_devices(root: &Root, steps: &[DeviceStep], source: NodeSource) -> R
     }
     let dev = root.create_dir_all("/dev", 0o755)?;
     for (target, path) in LINKS {
+        // A kernel may be built without it.
+        if target == KCORE && access(target, Access::EXISTS).is_err() {
+            continue;
+        }
         make_link(&dev, target, path.trim_start_matches("/dev/"))?;
     }
     // The one of the container's own devpts, whatever the image has there.

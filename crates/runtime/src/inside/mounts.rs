@@ -3,7 +3,7 @@
 //! A destination is resolved by handle inside the root and mounted on by handle, so that no link or rename leads outside (CVE-2021-30465).
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use carrack_rooted::{CopyError, Root, copy_tree};
 use carrack_sys::mount_attr::{Depth, MountAttr};
@@ -96,23 +96,38 @@ fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepE
     let MountKind::Bind { source, .. } = &step.what else { return Ok(()) };
     let failed = || mounting_failed(step, &source.display().to_string());
     let is_directory = file_type(&fstat(tree).doing(failed)?) == FileType::Directory;
-    let target = if is_directory {
-        root.create_dir_all(&step.destination, 0o755)?
-    } else {
-        root.create_file(&step.destination, 0o644)?
-    };
     let is_proc = |handle: &OwnedFd| Ok::<_, StepError>(fstatfs(handle).doing(failed)?.f_type as i64 == PROC_MAGIC);
-    let refuse = |why: &str| {
-        let message = format!("{}: {:?} cannot be mounted because it is {why}", failed(), step.destination);
-        Err(StepError::refused(Kind::Invalid, message))
+    let refused = |why: &str| {
+        StepError::refused(
+            Kind::Invalid,
+            format!("{}: {:?} cannot be mounted because it is {why}", failed(), step.destination),
+        )
     };
-    if is_slash_proc(root, &target).doing(failed)? {
-        // The host's procfs in place of the container's own forges nothing; a directory would, labels and parameters among it.
-        if !is_proc(tree)? || fstat(tree).doing(failed)?.st_ino != PROC_ROOT_INODE {
-            return refuse("not of type proc");
+    let place = ProcPlace::of(&step.destination);
+    // The host's procfs in place of the container's own forges nothing.
+    let is_procfs = is_proc(tree)? && fstat(tree).doing(failed)?.st_ino == PROC_ROOT_INODE;
+    match place {
+        ProcPlace::Top if !is_procfs => return Err(refused("not of type proc")),
+        ProcPlace::Below => return Err(refused("inside /proc")),
+        ProcPlace::Top | ProcPlace::Informing | ProcPlace::Elsewhere => {}
+    }
+    let target = if is_directory {
+        root.create_dir_all(&step.destination, 0o755)
+    } else {
+        root.create_file(&step.destination, 0o644)
+    };
+    // Callers look for the words about mounting, and people for the source.
+    let target = target.map_err(|error| {
+        let message = format!("{}: {}", failed(), describe(&error));
+        StepError::refused(crate::step::kind_of_io(error.io()), message)
+    })?;
+    // A link of the image may have led there all the same.
+    if place == ProcPlace::Elsewhere {
+        match is_slash_proc(root, &target).doing(failed)? {
+            true if !is_procfs => return Err(refused("not of type proc")),
+            false if is_proc(&target)? => return Err(refused("inside /proc")),
+            _ => {}
         }
-    } else if is_proc(&target)? && !PROC_FILES.contains(&step.destination.as_str()) {
-        return refuse("inside /proc");
     }
     mounting::attach(tree, &target).doing(failed)?;
     apply_options(tree, &step.options, true).doing(failed)
@@ -123,6 +138,40 @@ fn is_slash_proc(root: &Root, target: &OwnedFd) -> std::io::Result<bool> {
     let Ok(proc) = root.resolve("/proc") else { return Ok(false) };
     let (proc, target) = (fstat(&proc)?, fstat(target)?);
     Ok((proc.st_dev, proc.st_ino) == (target.st_dev, target.st_ino))
+}
+
+/// Where a destination is, as seen from `/proc`, by its words alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProcPlace {
+    /// `/proc` itself: only a procfs may be there.
+    Top,
+    /// One of [`PROC_FILES`].
+    Informing,
+    /// Anything else in it: what labels, limits and sysctls are written to could be forged.
+    Below,
+    Elsewhere,
+}
+
+impl ProcPlace {
+    fn of(destination: &str) -> Self {
+        let mut path = PathBuf::from("/");
+        for component in Path::new(destination).components() {
+            match component {
+                Component::Normal(name) => path.push(name),
+                Component::ParentDir => drop(path.pop()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        if path == Path::new("/proc") {
+            Self::Top
+        } else if PROC_FILES.iter().any(|file| path == Path::new(file)) {
+            Self::Informing
+        } else if path.starts_with("/proc") {
+            Self::Below
+        } else {
+            Self::Elsewhere
+        }
+    }
 }
 
 /// Attributes and propagation, after attaching. A bind mount that says nothing about propagation gets events of the host and sends none, as with
@@ -320,4 +369,27 @@ pub fn finish_readonly(mounted: &Mounted) -> Result<(), StepError> {
             .doing(|| "make a tmpfs read-only")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_proc_are_known_by_their_words() {
+        for (destination, place) in [
+            ("/proc", ProcPlace::Top),
+            ("proc/", ProcPlace::Top),
+            ("/./proc//", ProcPlace::Top),
+            ("/proc/x", ProcPlace::Below),
+            ("/proc/sys", ProcPlace::Below),
+            ("/x/../proc/1", ProcPlace::Below),
+            ("/proc/meminfo", ProcPlace::Informing),
+            ("/proc//sys/kernel/ns_last_pid", ProcPlace::Informing),
+            ("/process", ProcPlace::Elsewhere),
+            ("/x/proc", ProcPlace::Elsewhere),
+        ] {
+            assert_eq!(ProcPlace::of(destination), place, "{destination}");
+        }
+    }
 }

@@ -46,11 +46,12 @@ pub fn find_program(process: &ProcessPlan) -> Result<CString, StepError> {
     }
 }
 
-/// Whether this process may execute the file.
+/// Whether this process may execute the file. Of a directory callers expect to be told what the kernel says of one, EACCES: Docker and Podman
+/// answer 126 to it, and do not know EISDIR.
 fn check(path: &CString) -> Result<(), Errno> {
     let there = stat(path.as_c_str())?;
     if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-        return Err(Errno::ISDIR);
+        return Err(Errno::ACCESS);
     }
     accessat(CWD, path.as_c_str(), Access::EXEC_OK, AtFlags::EACCESS)
 }
@@ -106,7 +107,7 @@ mod tests {
             ("/etc/passwd/x", "", "exec: \"/etc/passwd/x\": stat /etc/passwd/x: not a directory"),
             ("/etc/passwd", "", "exec: \"/etc/passwd\": permission denied"),
             ("passwd", "/etc", "exec: \"passwd\": permission denied"),
-            ("/etc", "", "exec: \"/etc\": is a directory"),
+            ("/etc", "", "exec: \"/etc\": permission denied"),
         ] {
             assert_eq!(find(name, Some(path)), Err(text.into()), "{name}");
         }

@@ -64,13 +64,16 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
 ];
 
+/// The memory of the kernel: there is a link to it only where there is such a file.
+pub const KCORE: &str = "/proc/kcore";
+
 /// Links that every container has: target and path.
 pub const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
-    ("/proc/kcore", "/dev/core"),
+    (KCORE, "/dev/core"),
 ];
 
 /// The default nodes and the wanted ones; a wanted one takes the place of a default one with the same path.
