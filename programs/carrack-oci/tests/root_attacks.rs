@@ -112,9 +112,10 @@ fn root_a_container_sees_nothing_of_the_runtime_while_that_enters_it() {
 #[test]
 fn root_a_forged_proc_gets_neither_sysctls_nor_labels() {
     need_root!("root_a_forged_proc_gets_neither_sysctls_nor_labels");
-    // CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2025-52881: /proc is a volume, whose files are what the attacker likes.
+    // CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2025-52881: /proc is no procfs, and its files are what the attacker
+    // likes. A volume is refused there, a directory of the image is not.
     let mut bundle = Bundle::new("exec sleep 1000");
-    let forged = bundle.directory.join("forged");
+    let forged = bundle.inside("proc");
     let sysctl = forged.join("sys/net/ipv4/ip_forward");
     let label = forged.join("self/attr/apparmor/exec");
     let victim = bundle.directory.join("victim");
@@ -124,7 +125,7 @@ fn root_a_forged_proc_gets_neither_sysctls_nor_labels() {
         symlink(&victim, file).unwrap();
     }
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
-    mounts[0] = json!({"destination": "/proc", "type": "bind", "source": forged, "options": ["rbind"]});
+    assert_eq!(mounts.remove(0)["destination"], "/proc");
     bundle.config["process"]["apparmorProfile"] = json!("unconfined");
     bundle.config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
     for key in ["maskedPaths", "readonlyPaths"] {
