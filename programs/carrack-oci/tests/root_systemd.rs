@@ -414,6 +414,29 @@ fn root_systemd_runs_in_the_foreground_and_failures_leave_no_unit() {
     assert_gone(&bundle, &unit, &group_of("system.slice", &unit));
 }
 
+#[test]
+fn root_systemd_a_create_that_is_killed_leaves_what_delete_removes_without_a_trace() {
+    need_systemd!("root_systemd_a_create_that_is_killed_leaves_what_delete_removes_without_a_trace");
+    let (mut bundle, unit) = bundle("exec sleep 1000", "system.slice");
+    bundle.write();
+    let group = group_of("system.slice", &unit);
+    let id = bundle.id();
+    let record = bundle.state_root().join(&id).join("state.json");
+    let limits = group.join("pids.max");
+    // When it is intended; when systemd makes it; when there is a process in it.
+    let moments: [&dyn Fn() -> bool; 3] = [&|| record.exists(), &|| limits.exists(), &|| {
+        fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+    }];
+    for (number, is_there) in moments.iter().enumerate() {
+        let mut create = bundle.command(&["--systemd-cgroup", "create", &id]).spawn().unwrap();
+        until(&format!("moment {number}"), is_there);
+        create.kill().unwrap();
+        create.wait().unwrap();
+        ok(&bundle, &["delete", "--force", &id]);
+        assert_gone(&bundle, &unit, &group);
+    }
+}
+
 /// Its files belong to the root of a user namespace.
 fn open_for_root_inside(bundle: &Bundle) {
     let chown = Command::new("chown").args(["-R", "100000:100000"]).arg(bundle.directory.join("rootfs")).status();
