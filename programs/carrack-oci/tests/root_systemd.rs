@@ -227,6 +227,14 @@ fn root_systemd_update_tells_systemd_too_and_a_reload_undoes_nothing() {
     let said = bundle.oci(&["update", "-r", resources.to_str().unwrap(), &id]);
     assert!(said.code == 1 && said.err.starts_with("unable to set memory limit to 4096 (current usage: "), "{said:?}");
     assert_eq!((told(&["MemoryMax"]), file(&group, "memory.max").as_str()), (vec!["MemoryMax=infinity".into()], "max"));
+    // Nor does systemd keep what the kernel refuses.
+    update("--cpu-idle 0 --cpuset-cpus 0");
+    let said = bundle.oci(&["update", "--memory", "77m", "--memory-swap", "77m", "--cpuset-cpus", "700", &id]);
+    assert!(said.code == 1 && said.err.contains("cpuset.cpus"), "{said:?}");
+    let names = ["MemoryMax", "MemorySwapMax", "AllowedCPUs"];
+    assert_eq!(told(&names), ["AllowedCPUs=0", "MemoryMax=infinity", "MemorySwapMax=infinity"]);
+    systemctl(&["daemon-reload"]);
+    assert_eq!(["memory.max", "memory.swap.max", "cpuset.cpus"].map(|name| file(&group, name)), ["max", "max", "0"]);
     ok(&bundle, &["delete", "-f", &id]);
     assert_gone(&bundle, &unit, &group);
 }
