@@ -7,6 +7,8 @@
 //!
 //! Sources: systemd.resource-control(5), org.freedesktop.systemd1(5) of systemd 252; what runc's driver sends. For cgroup v2.
 
+use std::borrow::Cow;
+
 use carrack_cgroup::{
     CgroupError, ChangeError, Choice, Group, Host, Layout, Plan as GroupPlan, Step, device_allowances,
 };
@@ -144,7 +146,7 @@ pub fn remove_group(record: &Record, group: &Group) -> Result<(), StepError> {
     group.remove(REMOVE_PATIENCE).map_err(|error| StepError::refused(error.kind(), describe(&error)))
 }
 
-/// Gives a scope new limits: to systemd, and then as files.
+/// Gives a scope new limits: to systemd, and then as files. If the kernel refuses one, the files have what they had, and so has systemd.
 pub fn change(unit: &str, group: &Group, mut resources: LinuxResources) -> Result<(), StepError> {
     complete_cpu(group, &mut resources);
     round_quota(&mut resources);
@@ -154,10 +156,32 @@ pub fn change(unit: &str, group: &Group, mut resources: LinuxResources) -> Resul
     group.check_usage(&plan).map_err(in_group)?;
     let mut manager = Manager::connect().map_err(asked)?;
     let properties = limits(&plan, &mut manager)?;
-    if !properties.is_empty() {
-        manager.set_properties(unit, &properties).map_err(asked)?;
+    if properties.is_empty() {
+        return group.update(&plan).map_err(in_group);
     }
-    group.update(&plan).map_err(in_group)
+    // Systemd writes the files that it knows at once: what they said is to be learnt before that.
+    let before = present(group, &plan);
+    let told = manager.set_properties(unit, &properties).map_err(asked);
+    told.and_then(|()| group.update(&plan).map_err(in_group)).inspect_err(|_| {
+        let version = manager.version().unwrap_or(0);
+        // The failure to tell is the one before.
+        let _ = manager.set_properties(unit, &properties_of(&before.iter().collect::<Vec<_>>(), version));
+    })
+}
+
+/// What the files that a plan writes say now.
+fn present(group: &Group, plan: &GroupPlan) -> Vec<Choice> {
+    let mut files: Vec<_> = choices(plan).into_iter().map(|choice| choice.file.clone()).collect();
+    // To systemd the two are one.
+    if files.iter().any(|file| file == "cpu.idle") {
+        files.push("cpu.weight".into());
+    }
+    let said = |file: Cow<'static, str>| {
+        let (controller, _) = file.split_once('.')?;
+        let value = group.text([controller; 2], ["", &file])?.trim().to_owned();
+        Some(Choice { file, value })
+    };
+    files.into_iter().filter_map(said).collect()
 }
 
 /// What systemd keeps is the part of a CPU, so of quota and period one alone is completed by the present other.
@@ -297,7 +321,7 @@ fn amount(value: &str) -> Option<Value> {
     Some(Value::Uint64(number))
 }
 
-/// `0-2,7` as bits, the lowest first.
+/// `0-2,7` as bits, the lowest first; none of them stands for no limit, in a file as with systemd.
 fn set(list: &str) -> Option<Value> {
     let mut bits: Vec<u8> = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
@@ -309,13 +333,11 @@ fn set(list: &str) -> Option<Value> {
         bits.resize(bits.len().max(last / 8 + 1), 0);
         (first..=last).for_each(|number| bits[number / 8] |= 1 << (number % 8));
     }
-    if bits.is_empty() { None } else { Some(Value::bytes(&bits)) }
+    Some(Value::bytes(&bits))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use carrack_cgroup::MemberPlan;
     use carrack_oci_config::LinuxDeviceCgroup;
 
@@ -378,7 +400,7 @@ mod tests {
                 ],
                 &[],
             ),
-            (&[("hugetlb.2MB.max", "1"), ("io.max", "8:0 rbps=1"), ("cpuset.cpus", ",")], &[]),
+            (&[("hugetlb.2MB.max", "1"), ("io.max", "8:0 rbps=1")], &[]),
         ];
         for (files, want) in cases {
             assert_eq!(properties(files, 252), named(want), "{files:?}");

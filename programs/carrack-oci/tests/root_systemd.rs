@@ -227,6 +227,14 @@ fn root_systemd_update_tells_systemd_too_and_a_reload_undoes_nothing() {
     let said = bundle.oci(&["update", "-r", resources.to_str().unwrap(), &id]);
     assert!(said.code == 1 && said.err.starts_with("unable to set memory limit to 4096 (current usage: "), "{said:?}");
     assert_eq!((told(&["MemoryMax"]), file(&group, "memory.max").as_str()), (vec!["MemoryMax=infinity".into()], "max"));
+    // Nor does systemd keep what the kernel refuses.
+    update("--cpu-idle 0 --cpuset-cpus 0");
+    let said = bundle.oci(&["update", "--memory", "77m", "--memory-swap", "77m", "--cpuset-cpus", "700", &id]);
+    assert!(said.code == 1 && said.err.contains("cpuset.cpus"), "{said:?}");
+    let names = ["MemoryMax", "MemorySwapMax", "AllowedCPUs"];
+    assert_eq!(told(&names), ["AllowedCPUs=0", "MemoryMax=infinity", "MemorySwapMax=infinity"]);
+    systemctl(&["daemon-reload"]);
+    assert_eq!(["memory.max", "memory.swap.max", "cpuset.cpus"].map(|name| file(&group, name)), ["max", "max", "0"]);
     ok(&bundle, &["delete", "-f", &id]);
     assert_gone(&bundle, &unit, &group);
 }
@@ -412,6 +420,29 @@ fn root_systemd_runs_in_the_foreground_and_failures_leave_no_unit() {
     // What is left over is looked for by the path.
     bundle.config["linux"]["cgroupsPath"] = json!(unit);
     assert_gone(&bundle, &unit, &group_of("system.slice", &unit));
+}
+
+#[test]
+fn root_systemd_a_create_that_is_killed_leaves_what_delete_removes_without_a_trace() {
+    need_systemd!("root_systemd_a_create_that_is_killed_leaves_what_delete_removes_without_a_trace");
+    let (mut bundle, unit) = bundle("exec sleep 1000", "system.slice");
+    bundle.write();
+    let group = group_of("system.slice", &unit);
+    let id = bundle.id();
+    let record = bundle.state_root().join(&id).join("state.json");
+    let limits = group.join("pids.max");
+    // When it is intended; when systemd makes it; when there is a process in it.
+    let moments: [&dyn Fn() -> bool; 3] = [&|| record.exists(), &|| limits.exists(), &|| {
+        fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+    }];
+    for (number, is_there) in moments.iter().enumerate() {
+        let mut create = bundle.command(&["--systemd-cgroup", "create", &id]).spawn().unwrap();
+        until(&format!("moment {number}"), is_there);
+        create.kill().unwrap();
+        create.wait().unwrap();
+        ok(&bundle, &["delete", "--force", &id]);
+        assert_gone(&bundle, &unit, &group);
+    }
 }
 
 /// Its files belong to the root of a user namespace.
