@@ -308,6 +308,25 @@ fn root_rm_happens_though_nobody_watches() {
     node.finish();
 }
 
+/// Its monitor has it removed at the same time: whoever was slower said that there is no such container, or found its name in use.
+#[test]
+fn root_a_stop_of_a_container_that_removes_itself_returns_when_it_is_gone() {
+    let (node, _registry, image) = with_busybox("stop-rm");
+    for attempt in 0..8 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "1000"]);
+        assert_eq!(node.ok(&["stop", "-t", "0", "ship"]), "ship", "attempt {attempt}");
+        assert_eq!(node.ok(&["ps", "-aq"]), "", "attempt {attempt}");
+    }
+    // It may end by itself at any moment of the stop.
+    for attempt in 0..8 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "0.1"]);
+        let stopped = node.run(&["stop", "ship"]);
+        assert!(stopped.code == 0 || stopped.stderr.contains("no such container: ship"), "{attempt}: {stopped:?}");
+    }
+    node.run(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
 #[test]
 fn root_restarts_happen_though_nobody_watches() {
     let (node, _registry, image) = with_busybox("restart");

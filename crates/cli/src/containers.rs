@@ -203,9 +203,18 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
 pub fn stop(engine: &Engine, flags: &Stop) -> Result<u8, Failure> {
     let timeout = flags.time.map(Duration::from_secs);
     each_at_once(&flags.containers, |name| {
-        engine.stop_container(&engine.find_container(name)?, timeout)?;
+        let id = engine.find_container(name)?;
+        done_or_gone(&id, engine.stop_container(&id, timeout))?;
         Ok(name.to_owned())
     })
+}
+
+/// A container that ended and was removed between being found and being worked on is as it was to be.
+fn done_or_gone(id: &ContainerId, done: Result<(), EngineError>) -> Result<(), EngineError> {
+    match done {
+        Err(error) if error.is_no_container(id) => Ok(()),
+        other => other,
+    }
 }
 
 /// `carrack kill`.
@@ -222,7 +231,7 @@ pub fn rm(engine: &Engine, flags: &Rm) -> Result<u8, Failure> {
     let force = if flags.force { Force::Yes } else { Force::No };
     each_at_once(&flags.containers, |name| {
         let id = engine.find_container(name)?;
-        engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes })?;
+        done_or_gone(&id, engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes }))?;
         Ok(name.to_owned())
     })
 }

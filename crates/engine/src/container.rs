@@ -553,24 +553,47 @@ impl Engine {
     }
 
     /// Stops a container: its stop signal now, SIGKILL after the timeout (`None`: the container's own, else ten seconds). Success if it
-    /// does not run.
+    /// does not run. One that is to be removed after its exit is gone, and its name free, when this returns.
     pub fn stop_container(&self, id: &ContainerId, timeout: Option<Duration>) -> Result<(), EngineError> {
-        let pod = self.containers_table().get(id)?.record.pod;
+        let record = self.containers_table().get(id)?.record;
+        match self.stop_recorded(&record, timeout) {
+            // It ended by itself meanwhile, and its own clean-up was faster.
+            Err(error) if error.is_no_container(id) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn stop_recorded(&self, record: &ContainerRecord, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let id = &record.id;
         {
             // Waits out a start that is under way.
-            let _lock = self.lock_pod(&pod)?;
+            let _lock = self.lock_pod(&record.pod)?;
             self.note_stop(id)?;
         }
         let record = self.containers_table().get(id)?.record;
-        let phase = self.observe(&record)?;
+        if record.started_in_boot.is_none() {
+            return Ok(());
+        }
+        self.end_container(&record, timeout)?;
+        self.finish_removal(&record)
+    }
+
+    /// What the monitor of an ended container has asked another process to do; whoever comes second finds nothing left.
+    fn finish_removal(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        if record.request.auto_remove { self.cleanup(&record.pod) } else { Ok(()) }
+    }
+
+    /// Returns when nothing of it runs any more.
+    fn end_container(&self, record: &ContainerRecord, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let id = &record.id;
+        let phase = self.observe(record)?;
         match phase {
-            Phase::Created if record.started_in_boot.is_none() => return Ok(()),
             Phase::Exited(_) => return Ok(()),
             Phase::Unknown | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
         }
         let timeout = timeout.or(record.request.stop_timeout).unwrap_or(STOP_TIMEOUT);
         if phase == Phase::Unknown {
-            return self.stop_orphan(&record, timeout);
+            return self.stop_orphan(record, timeout);
         }
         let signal = Signal::try_from(i32::from(record.stop_signal))
             .map_err(|error| EngineError::Invalid { message: error.to_string() })?;
@@ -583,9 +606,9 @@ impl Engine {
         match asked {
             Ok(Response::Exited(_)) => Ok(()),
             Ok(other) => Err(ClientError::other_answer(&other).into()),
-            Err(error) if is_absent(&error) => match self.observe(&record)? {
+            Err(error) if is_absent(&error) => match self.observe(record)? {
                 // The monitor was killed meanwhile.
-                Phase::Unknown => self.stop_orphan(&record, timeout),
+                Phase::Unknown => self.stop_orphan(record, timeout),
                 // It was the last one of its pod, and the monitor is gone with it.
                 _ => Ok(()),
             },
@@ -646,7 +669,10 @@ impl Engine {
         let phase = self.observe(&record)?;
         match (&phase, options.force) {
             (Phase::Created | Phase::Exited(_), _) => {}
-            (_, Force::Yes) => self.stop_container(id, Some(Duration::ZERO))?,
+            (_, Force::Yes) => match self.stop_container(id, Some(Duration::ZERO)) {
+                Err(error) if error.is_no_container(id) => return Ok(()),
+                other => other?,
+            },
             (_, Force::No) => {
                 let state = format!("is {}: stop it first, or force its removal", phase.name());
                 return Err(EngineError::State { what: "container", name: record.name, state });
