@@ -327,6 +327,30 @@ fn root_a_stop_of_a_container_that_removes_itself_returns_when_it_is_gone() {
     node.finish();
 }
 
+/// It returned as soon as the signal was sent, when the container often was still there.
+#[test]
+fn root_a_container_that_was_killed_has_ended_when_kill_returns() {
+    let (node, _registry, image) = with_busybox("kill-waits");
+    for attempt in 0..6 {
+        node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+        assert_eq!(node.ok(&["kill", "ship"]), "ship");
+        assert_eq!(node.run(&["rm", "ship"]).ok(), "ship\n", "attempt {attempt}");
+    }
+    for attempt in 0..6 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "1000"]);
+        node.ok(&["kill", "ship"]);
+        assert_eq!(node.ok(&["ps", "-aq"]), "", "attempt {attempt}");
+    }
+    // Other signals are only sent, and a policy of restarts does not bring back what was killed.
+    node.ok(&["run", "-d", "--name", "ship", "--restart", "always", &image, "sleep", "1000"]);
+    node.ok(&["kill", "-s", "USR1", "ship"]);
+    assert_eq!(node.state("ship"), "running");
+    node.ok(&["kill", "ship"]);
+    assert_eq!(node.state("ship"), "exited");
+    node.ok(&["rm", "ship"]);
+    node.finish();
+}
+
 #[test]
 fn root_restarts_happen_though_nobody_watches() {
     let (node, _registry, image) = with_busybox("restart");

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carrack_image::Image;
 use carrack_monitor::client::{AttachReader, AttachWriter, Client, ClientError};
@@ -69,6 +69,8 @@ pub struct AttachRequest {
 }
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// SIGKILL may not end a process that waits for a dead disk.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a container is looked at again that nobody tells of.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SIGTERM: u8 = 15;
@@ -106,7 +108,7 @@ impl Engine {
             return Ok(id);
         }
         let id = names::container_id();
-        let _making = self.store.locks().acquire("container", id.as_str(), std::time::Instant::now())?;
+        let _making = self.store.locks().acquire("container", id.as_str(), Instant::now())?;
         let kept = self
             .plan_container(&sandbox, id.clone(), request, name)
             .and_then(|record| Ok(self.containers_table().insert(&record, Some(&unique)).map(drop)?));
@@ -640,21 +642,56 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends a signal to a container's first process.
-    pub fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<(), EngineError> {
+    /// Sends a signal to a container's first process. After SIGKILL it returns when the container has ended, which it must within ten
+    /// seconds; one that is to be removed then is gone.
+    pub fn signal_container(&self, id: &ContainerId, number: u8) -> Result<(), EngineError> {
         let record = self.containers_table().get(id)?.record;
-        match self.observe(&record)? {
-            Phase::Running { .. } => {}
-            Phase::Unknown => return self.signal_orphan(id, signal),
-            phase => return Err(not_running(id, &phase)),
+        let phase = self.observe(&record)?;
+        if !matches!(phase, Phase::Running { .. } | Phase::Unknown) {
+            return Err(not_running(id, &phase));
         }
         let signal =
-            Signal::try_from(i32::from(signal)).map_err(|error| EngineError::Invalid { message: error.to_string() })?;
+            Signal::try_from(i32::from(number)).map_err(|error| EngineError::Invalid { message: error.to_string() })?;
         if signal == Signal::KILL {
             self.note_stop(id)?;
         }
-        let mut link = self.link(&record.pod)?;
-        link.call(&Request::Signal { id: id.clone(), signal, scope: SignalScope::Init })?;
+        if phase == Phase::Unknown {
+            self.signal_orphan(id, number)?;
+        } else {
+            let mut link = self.link(&record.pod)?;
+            link.call(&Request::Signal { id: id.clone(), signal, scope: SignalScope::Init })?;
+        }
+        if signal == Signal::KILL {
+            self.wait_killed(&record)?;
+            self.finish_removal(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a container that was sent SIGKILL.
+    fn wait_killed(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        let request = Request::Wait { id: record.id.clone() };
+        while matches!(self.observe(record)?, Phase::Running { .. } | Phase::Unknown) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let seconds = KILL_TIMEOUT.as_secs();
+                let state = format!("has not ended within {seconds} s of SIGKILL: its process waits for the kernel");
+                return Err(EngineError::State { what: "container", name: record.name.clone(), state });
+            }
+            let asked = self.link(&record.pod).and_then(|mut link| {
+                link.set_deadline(Some(left))?;
+                link.call(&request)
+            });
+            match asked {
+                Ok(Response::Exited(_)) => return Ok(()),
+                Ok(other) => return Err(ClientError::other_answer(&other).into()),
+                // Nobody tells when an orphan ends.
+                Err(error) if is_absent(&error) => std::thread::sleep(LOOK_AGAIN.min(left)),
+                Err(ClientError::Refused { kind: Kind::NotFound, .. } | ClientError::Deadline) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
