@@ -755,7 +755,9 @@ impl Engine {
         }
         remove_tree(&self.config.container_dir(&record.id))?;
         self.release_image(&record.id)?;
-        self.containers_table().delete(&record.id)
+        self.containers_table().delete(&record.id)?;
+        self.collect_unless_present(record.image);
+        Ok(())
     }
 
     /// Waits until a container has exited for good, which it may have already; restarts by its policy are waited out.
