@@ -141,17 +141,42 @@ impl Engine {
     }
 
     /// Stops and releases everything of this engine and removes what it set up on the host. Images, volumes and containers stay, and
-    /// may be used with another run directory afterwards.
+    /// may be used with another run directory afterwards. Goes through all steps even if one fails; what goes away by itself meanwhile is fine.
     pub fn teardown(&self) -> Result<(), EngineError> {
-        for pod in self.pods_table().list()? {
-            self.stop_pod(&pod.id)?;
+        let mut failures: Vec<EngineError> = Vec::new();
+        let mut attempt = |result: Result<(), EngineError>| failures.extend(result.err());
+        match self.pods_table().list() {
+            Ok(pods) => pods.iter().for_each(|pod| attempt(self.stop_pod_if_there(&pod.id))),
+            Err(error) => attempt(Err(error)),
         }
-        self.release_unknown_pods()?;
-        self.network()?.teardown()?;
+        match self.unknown_pods() {
+            Ok(pods) => pods.iter().for_each(|pod| attempt(self.release_unknown_pod(pod))),
+            Err(error) => attempt(Err(error)),
+        }
+        attempt(self.network().and_then(|network| Ok(network.teardown()?)));
         for group in [self.config.monitor_cgroup(), self.config.cgroup_parent.clone()] {
-            remove_group(&group)?;
+            attempt(remove_group(&group));
         }
-        part(&self.config.root)
+        // Something may still run in the run directory otherwise, and another one must not be used.
+        if failures.is_empty() {
+            failures.extend(part(&self.config.root).err());
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => {
+                let name = self.config.run.display().to_string();
+                let failures = failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ");
+                Err(EngineError::Teardown { what: "what ran in", name, failures })
+            }
+        }
+    }
+
+    fn stop_pod_if_there(&self, pod: &PodId) -> Result<(), EngineError> {
+        match self.stop_pod(pod) {
+            Err(EngineError::NotFound { what: "pod", .. }) => Ok(()),
+            other => other,
+        }
     }
 }
 
