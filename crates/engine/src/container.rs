@@ -798,6 +798,28 @@ impl Engine {
         self.containers_table().find(query)
     }
 
+    /// As [`Engine::find_container`], for people: also by the name that lists show of a container in a pod sandbox, if no other one has it. A
+    /// name given to a container without a sandbox comes first, since it is that container's alone.
+    pub fn find_shown_container(&self, query: &str) -> Result<ContainerId, EngineError> {
+        let found = self.find_container(query);
+        // One that is removed in this moment is found by its id, and seen to be gone by whoever works on it.
+        let has_name = |id: &ContainerId| self.containers_table().get(id).is_ok_and(|kept| kept.record.name == query);
+        if found.as_ref().is_ok_and(|id| id.as_str() == query || has_name(id)) {
+            return found;
+        }
+        let shown = |record: &ContainerRecord| record.sandboxed && record.name == query;
+        let named: Vec<ContainerRecord> = self.containers_table().list()?.into_iter().filter(shown).collect();
+        match named.as_slice() {
+            [] => found,
+            [only] => Ok(only.id.clone()),
+            several => {
+                let ids = several.iter().map(|record| record.id.short()).collect::<Vec<_>>().join(", ");
+                let message = format!("container name {query:?} is that of several: give one of the ids {ids}");
+                Err(EngineError::Invalid { message })
+            }
+        }
+    }
+
     /// One container.
     pub fn container(&self, id: &ContainerId) -> Result<ContainerView, EngineError> {
         let record = self.containers_table().get(id)?.record;
