@@ -82,6 +82,9 @@ const NOT_EXECUTABLE: i32 = 126;
 const ENGINE_FAILED: i32 = 125;
 /// The exit code shown where nobody saw the end.
 const UNSEEN: i32 = 255;
+/// Why the end of a container was not seen.
+const RESTARTED: &str = "the host was restarted while it ran";
+const MONITOR_KILLED: &str = "its monitor was killed";
 /// More volumes than any image needs.
 const MAX_IMAGE_VOLUMES: usize = 128;
 /// How many made-up names are tried.
@@ -230,6 +233,7 @@ impl Engine {
                 .or_else(|| signal_number(defaults.stop_signal.as_deref()?))
                 .unwrap_or(SIGTERM),
             started_in_boot: None,
+            started_at: None,
             start_error: None,
             stopped: false,
             maker: own_process(),
@@ -367,6 +371,7 @@ impl Engine {
         let mut link = self.link(&pod.record.id)?;
         // Written before the container's own effects: after a crash it is known that there may be some.
         kept.record.started_in_boot = Some(self.boot_id.clone());
+        kept.record.started_at = Some(Timestamp::now());
         kept.record.start_error = None;
         kept.record.stopped = false;
         self.containers_table().update(kept)?;
@@ -923,14 +928,19 @@ impl Engine {
         if let Some(exit) = self.exit_record(&record.id).filter(|exit| !exit.will_restart) {
             return (Phase::Exited(ended(&exit, record.sandboxed)), exit.restart_count);
         }
+        let lost = |why: &str| {
+            // When it ended nobody knows; not before this.
+            let started = record.started_at.unwrap_or(record.created_at);
+            let ended = unseen(UNSEEN, started, Some(why.to_owned()));
+            Phase::Exited(Ended { started_at: record.started_at, ..ended })
+        };
         if *boot != self.boot_id {
-            let message = "the node was rebooted while it ran".to_owned();
-            return (Phase::Exited(unseen(UNSEEN, record.created_at, Some(message))), 0);
+            return (lost(RESTARTED), 0);
         }
-        let lost = unseen(UNSEEN, record.created_at, Some("its monitor was killed".to_owned()));
         match carrack_runtime::state(&self.config.runtime_state(), &record.id) {
-            Ok(state) if state.pid <= 0 => (Phase::Exited(lost), 0),
-            Err(error) if error.kind() == Kind::NotFound => (Phase::Exited(lost), 0),
+            Ok(state) if state.pid <= 0 => (lost(MONITOR_KILLED), 0),
+            Err(error) if error.kind() == Kind::NotFound && self.is_of_earlier_run(record) => (lost(RESTARTED), 0),
+            Err(error) if error.kind() == Kind::NotFound => (lost(MONITOR_KILLED), 0),
             Ok(_) | Err(_) => (Phase::Unknown, 0),
         }
     }
