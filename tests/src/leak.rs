@@ -162,7 +162,8 @@ pub fn remove_cgroups(name: &str) {
     }
 }
 
-fn engine_groups(name: &str) -> Vec<PathBuf> {
+/// An engine's own groups, over all hierarchies.
+pub fn engine_groups(name: &str) -> Vec<PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
     let hierarchies = names(base).map(|hierarchy| base.join(hierarchy).join(name));
     hierarchies.chain([base.join(name)]).filter(|path| path.is_dir()).collect()

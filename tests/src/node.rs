@@ -131,6 +131,11 @@ impl Node {
         &self.cgroup
     }
 
+    /// The engine's own groups here, over all hierarchies.
+    pub fn engine_groups(&self) -> Vec<PathBuf> {
+        leak::engine_groups(&self.cgroup)
+    }
+
     /// A command that runs inside the node.
     pub fn inside(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");

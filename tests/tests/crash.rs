@@ -10,6 +10,7 @@ use carrack_tests::cri::{container_config, pod_config};
 use carrack_tests::log;
 use carrack_tests::node::{kill, with_busybox};
 use carrack_tests::wait::wait_until;
+use serde_json::Value;
 
 #[test]
 fn root_pods_outlive_a_killed_daemon_and_the_next_one_takes_them_back() {
@@ -57,8 +58,15 @@ fn root_after_a_reboot_containers_are_exited_and_names_and_addresses_are_free() 
     let (mut node, _registry, image) = with_busybox("after-reboot");
     node.ok(&["run", "-d", "--name", "ship", "-p", "8080:80", &image, "sleep", "1000"]);
     node.ok(&["run", "-d", "--name", "boat", "--rm", &image, "sleep", "1000"]);
+    let before = node.inspect("ship");
     node.reboot();
-    assert_eq!(node.state("ship"), "exited");
+    let state = node.inspect("ship")["State"].clone();
+    assert_eq!(state["Status"], "exited");
+    assert_eq!(state["Error"], "the host was restarted while it ran");
+    // It was asked for after it was made, and a moment before its program ran.
+    let times = [&before["Created"], &state["StartedAt"], &before["State"]["StartedAt"]].map(Value::as_str);
+    assert!(times.is_sorted(), "{times:?}");
+    assert!(state["FinishedAt"].as_str() >= state["StartedAt"].as_str(), "{state}");
     // The port and the address can be had again; a container that is to be removed at its end is.
     node.ok(&["run", "-d", "--name", "next", "-p", "8080:80", &image, "sleep", "1000"]);
     assert!(!node.ok(&["ps", "-a"]).contains("boat"));

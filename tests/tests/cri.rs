@@ -121,6 +121,44 @@ fn root_a_pod_with_two_containers_from_image_to_removal() {
 }
 
 #[test]
+fn root_the_command_line_takes_a_container_of_a_pod_by_the_name_that_it_shows() {
+    let (node, _registry, image) = with_busybox("shown-name");
+    let logs = node.place().directory("logs");
+    let daemon = node.serve();
+    daemon.cri.pull(&image).unwrap();
+    let make = |pod: &str, names: &[&str]| {
+        let pod_config = pod_config(pod, &logs);
+        let pod = daemon.cri.run_pod(&pod_config).unwrap();
+        let made = names.iter().map(|name| {
+            let config = container_config(name, &image, &["sleep", "1000"]);
+            let id = daemon.cri.create(&pod, config, &pod_config).unwrap();
+            daemon.cri.start(&id).unwrap();
+            id
+        });
+        (made.collect::<Vec<_>>(), pod.clone())
+    };
+    let (first, one) = make("one", &["alpha", "both", "ship"]);
+    let (second, two) = make("two", &["both"]);
+    assert!(node.ok(&["ps"]).contains("alpha"));
+    assert_eq!(node.ok(&["exec", "alpha", "echo", "here"]), "here");
+    assert_eq!(node.inspect("alpha")["Id"], first[0]);
+    let refused = node.run(&["rm", "-f", "both"]).fails(1, &first[1][..12]);
+    assert!(refused.stderr.contains(&second[0][..12]), "{refused:?}");
+    // A name that was given with `run` is its container's alone.
+    let ship = node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+    assert_eq!(node.inspect("ship")["Id"], ship);
+    node.ok(&["rm", "-f", "ship", "alpha"]);
+    assert_eq!(node.inspect("ship")["Id"], first[2]);
+    // The kubelet names ids only.
+    assert_eq!(daemon.cri.status("ship").unwrap_err().code(), Code::NotFound);
+    daemon.cri.remove_pod(&one).unwrap();
+    assert_eq!(node.ok(&["rm", "-f", "both"]), "both");
+    daemon.cri.remove_pod(&two).unwrap();
+    daemon.stop();
+    node.finish();
+}
+
+#[test]
 fn root_exec_sync_keeps_codes_deadlines_and_bounds() {
     let (node, _registry, image) = with_busybox("exec-sync");
     let daemon = node.serve();

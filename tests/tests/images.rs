@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use carrack_tests::command::{DEADLINE, run};
+use carrack_tests::cri::{container_config, pod_config};
 use carrack_tests::image::tarball::Entry;
 use carrack_tests::image::{self, Builder, Family, Packing, Tarball, index_of, peers};
 use carrack_tests::node::{Node, with_busybox};
@@ -479,6 +480,48 @@ fn root_a_removed_image_frees_its_disk_unless_something_needs_it() {
     assert!(size() < before + 500, "{} KiB are left of an image that is gone", size() - before);
     // The layer that both have is still there for the other.
     assert_eq!(node.ok(&["run", "--rm", &busybox, "echo", "works"]), "works");
+    node.finish();
+}
+
+/// Its layers stayed until something else was removed or the daemon started.
+#[test]
+fn root_a_removed_image_frees_its_disk_with_the_last_container_of_it() {
+    let (node, _registry, busybox) = with_busybox("remove-late");
+    let layers = || {
+        let listed = fs::read_dir(node.root().join("layers")).unwrap().flatten();
+        listed.filter(|entry| entry.file_name() != "active" && entry.file_name() != "trash").count()
+    };
+    let run_to_end = |name: &str| {
+        node.ok(&["run", "-d", "--name", name, &busybox, "true"]);
+        node.wait_for_state(name, "exited");
+    };
+    run_to_end("one");
+    run_to_end("two");
+    node.ok(&["rmi", "-f", &busybox]);
+    node.ok(&["rm", "one"]);
+    assert!(layers() > 0, "the other one still needs them");
+    node.ok(&["start", "two"]);
+    node.wait_for_state("two", "exited");
+    node.ok(&["rm", "two"]);
+    assert_eq!(layers(), 0);
+
+    // So with CRI, where the kubelet may remove an image that is in use.
+    let daemon = node.serve();
+    let pod_config = pod_config("late", &node.place().directory("logs"));
+    daemon.cri.pull(&busybox).unwrap();
+    let pod = daemon.cri.run_pod(&pod_config).unwrap();
+    let made = |name: &str| {
+        daemon.cri.create(&pod, container_config(name, &busybox, &["sleep", "1000"]), &pod_config).unwrap()
+    };
+    let (first, second) = (made("first"), made("second"));
+    daemon.cri.start(&first).unwrap();
+    daemon.cri.start(&second).unwrap();
+    daemon.cri.remove_image(&busybox).unwrap();
+    daemon.cri.remove(&first).unwrap();
+    assert!(layers() > 0, "the other one still needs them");
+    daemon.cri.remove_pod(&pod).unwrap();
+    assert_eq!(layers(), 0);
+    daemon.stop();
     node.finish();
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use carrack_sys::rustix::process::Signal;
 use carrack_tests::command::{DEADLINE, run, run_with_input, start};
-use carrack_tests::node::with_busybox;
+use carrack_tests::node::{Node, with_busybox};
 use carrack_tests::pty::Terminal;
 use carrack_tests::wait::wait_until;
 use carrack_tests::{programs, skip};
@@ -305,6 +305,95 @@ fn root_rm_happens_though_nobody_watches() {
     let (node, _registry, image) = with_busybox("auto-remove");
     node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "0.2"]);
     wait_until("the container is gone", DEADLINE, || !node.ok(&["ps", "-a"]).contains("ship"));
+    node.finish();
+}
+
+/// Its monitor has it removed at the same time: whoever was slower said that there is no such container, or found its name in use.
+#[test]
+fn root_a_stop_of_a_container_that_removes_itself_returns_when_it_is_gone() {
+    let (node, _registry, image) = with_busybox("stop-rm");
+    for attempt in 0..8 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "1000"]);
+        assert_eq!(node.ok(&["stop", "-t", "0", "ship"]), "ship", "attempt {attempt}");
+        assert_eq!(node.ok(&["ps", "-aq"]), "", "attempt {attempt}");
+    }
+    // It may end by itself at any moment of the stop.
+    for attempt in 0..8 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "0.1"]);
+        let stopped = node.run(&["stop", "ship"]);
+        assert!(stopped.code == 0 || stopped.stderr.contains("no such container: ship"), "{attempt}: {stopped:?}");
+    }
+    node.run(&["rm", "-f", "ship"]);
+    node.finish();
+}
+
+/// It returned as soon as the signal was sent, when the container often was still there.
+#[test]
+fn root_a_container_that_was_killed_has_ended_when_kill_returns() {
+    let (node, _registry, image) = with_busybox("kill-waits");
+    for attempt in 0..6 {
+        node.ok(&["run", "-d", "--name", "ship", &image, "sleep", "1000"]);
+        assert_eq!(node.ok(&["kill", "ship"]), "ship");
+        assert_eq!(node.run(&["rm", "ship"]).ok(), "ship\n", "attempt {attempt}");
+    }
+    for attempt in 0..6 {
+        node.ok(&["run", "-d", "--rm", "--name", "ship", &image, "sleep", "1000"]);
+        node.ok(&["kill", "ship"]);
+        assert_eq!(node.ok(&["ps", "-aq"]), "", "attempt {attempt}");
+    }
+    // Other signals are only sent, and a policy of restarts does not bring back what was killed.
+    node.ok(&["run", "-d", "--name", "ship", "--restart", "always", &image, "sleep", "1000"]);
+    node.ok(&["kill", "-s", "USR1", "ship"]);
+    assert_eq!(node.state("ship"), "running");
+    node.ok(&["kill", "ship"]);
+    assert_eq!(node.state("ship"), "exited");
+    node.ok(&["rm", "ship"]);
+    node.finish();
+}
+
+/// Whether the engine's bridge is there.
+fn has_bridge(node: &Node) -> bool {
+    let links = fs::read_to_string(format!("/proc/{}/net/dev", node.pid())).unwrap();
+    links.contains(&node.cgroup().replace("carrack-", "ck"))
+}
+
+/// It stopped at the first container that was removed meanwhile, and left the bridge, the rules and the groups.
+#[test]
+fn root_teardown_goes_on_where_containers_remove_themselves() {
+    let (node, _registry, image) = with_busybox("teardown-rm");
+    for attempt in 0..4 {
+        for _ in 0..4 {
+            node.ok(&["run", "-d", "--rm", &image, "sleep", "0.1"]);
+        }
+        assert!(has_bridge(&node));
+        node.ok(&["teardown"]);
+        assert!(!has_bridge(&node), "attempt {attempt}");
+        assert!(node.engine_groups().is_empty(), "attempt {attempt}: {:?}", node.engine_groups());
+    }
+    node.finish();
+}
+
+/// What cannot be removed is told in the end, and does not keep the rest.
+#[test]
+fn root_teardown_goes_on_after_a_failure() {
+    let (node, _registry, image) = with_busybox("teardown-fails");
+    let names = ["one", "two"];
+    let ids = names.map(|name| node.ok(&["run", "-d", "--name", name, &image, "sleep", "1000"]));
+    let stuck = ids.each_ref().map(|id| node.root().join("pods").join(id).join("stuck"));
+    for path in &stuck {
+        fs::create_dir(path).unwrap();
+        run(node.fixture("mount").args(["-t", "tmpfs", "tmpfs"]).arg(path)).ok();
+    }
+    let failed = node.run(&["teardown"]).fails(1, &ids[0]).fails(1, &ids[1]);
+    assert_eq!(failed.stderr.lines().count(), 1, "{failed:?}");
+    assert!(!has_bridge(&node));
+    assert!(node.engine_groups().is_empty(), "{:?}", node.engine_groups());
+    assert_eq!(names.map(|name| node.state(name)), ["exited", "exited"]);
+    for path in &stuck {
+        run(node.fixture("umount").arg(path)).ok();
+    }
+    node.ok(&["teardown"]);
+    node.ok(&["rm", "one", "two"]);
     node.finish();
 }
 

@@ -22,14 +22,14 @@ const SIGHUP: u8 = 1;
 pub fn start(engine: &Arc<Engine>, flags: &Start) -> Result<u8, Failure> {
     if !flags.attach && !flags.interactive {
         return each(&flags.containers, |name| {
-            engine.start_container(&engine.find_container(name)?)?;
+            engine.start_container(&engine.find_shown_container(name)?)?;
             Ok(name.to_owned())
         });
     }
     let [name] = &flags.containers[..] else {
         return Err(Failure::usage("only one container can be started and attached at once"));
     };
-    let id = engine.find_container(name)?;
+    let id = engine.find_shown_container(name)?;
     let (attach, foreground) = wanted(&engine.container(&id)?, flags.interactive)?;
     let signals = session::queue_signals().map_err(Failure::io("receive signals"))?;
     let streams = engine.start_attached(&id, attach).map_err(Failure::start)?;
@@ -38,7 +38,7 @@ pub fn start(engine: &Arc<Engine>, flags: &Start) -> Result<u8, Failure> {
 
 /// `carrack attach`.
 pub fn attach(engine: &Arc<Engine>, flags: &Attach) -> Result<u8, Failure> {
-    let id = engine.find_container(&flags.container)?;
+    let id = engine.find_shown_container(&flags.container)?;
     let container = engine.container(&id)?;
     let (attach, foreground) = wanted(&container, !flags.no_stdin)?;
     let signals = session::queue_signals().map_err(Failure::io("receive signals"))?;

@@ -125,7 +125,7 @@ fn published(container: &ContainerView) -> String {
 
 /// `carrack logs`.
 pub fn logs(engine: &Arc<Engine>, flags: &Logs) -> Result<u8, Failure> {
-    let id = engine.find_container(&flags.container)?;
+    let id = engine.find_shown_container(&flags.container)?;
     let container = engine.container(&id)?;
     let Some(path) = container.log_path else {
         return Err(Failure::usage(format!("container {} keeps no log", container.name)));
@@ -168,7 +168,7 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
     if flags.tty && flags.interactive && !crate::terminal::is_terminal(io::stdin()) {
         return Err(Failure::usage("the input is not a terminal: leave -t away, or run this in a terminal"));
     }
-    let id = engine.find_container(&flags.container)?;
+    let id = engine.find_shown_container(&flags.container)?;
     let request = ExecRequest {
         args: flags.command,
         env: flags.env.iter().filter_map(|text| parse::env(text, |name| std::env::var(name).ok())).collect(),
@@ -203,16 +203,25 @@ pub fn exec(engine: &Engine, flags: Exec) -> Result<u8, Failure> {
 pub fn stop(engine: &Engine, flags: &Stop) -> Result<u8, Failure> {
     let timeout = flags.time.map(Duration::from_secs);
     each_at_once(&flags.containers, |name| {
-        engine.stop_container(&engine.find_container(name)?, timeout)?;
+        let id = engine.find_shown_container(name)?;
+        done_or_gone(&id, engine.stop_container(&id, timeout))?;
         Ok(name.to_owned())
     })
+}
+
+/// A container that ended and was removed between being found and being worked on is as it was to be.
+fn done_or_gone(id: &ContainerId, done: Result<(), EngineError>) -> Result<(), EngineError> {
+    match done {
+        Err(error) if error.is_no_container(id) => Ok(()),
+        other => other,
+    }
 }
 
 /// `carrack kill`.
 pub fn kill(engine: &Engine, flags: &Kill) -> Result<u8, Failure> {
     let signal = parse::signal(&flags.signal)?;
     each_at_once(&flags.containers, |name| {
-        engine.signal_container(&engine.find_container(name)?, signal)?;
+        engine.signal_container(&engine.find_shown_container(name)?, signal)?;
         Ok(name.to_owned())
     })
 }
@@ -221,8 +230,8 @@ pub fn kill(engine: &Engine, flags: &Kill) -> Result<u8, Failure> {
 pub fn rm(engine: &Engine, flags: &Rm) -> Result<u8, Failure> {
     let force = if flags.force { Force::Yes } else { Force::No };
     each_at_once(&flags.containers, |name| {
-        let id = engine.find_container(name)?;
-        engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes })?;
+        let id = engine.find_shown_container(name)?;
+        done_or_gone(&id, engine.remove_container_with(&id, RemoveOptions { force, volumes: flags.volumes }))?;
         Ok(name.to_owned())
     })
 }
@@ -230,7 +239,7 @@ pub fn rm(engine: &Engine, flags: &Rm) -> Result<u8, Failure> {
 /// `carrack wait`.
 pub fn wait(engine: &Engine, flags: &Names) -> Result<u8, Failure> {
     let ids: Vec<ContainerId> =
-        flags.containers.iter().map(|name| engine.find_container(name)).collect::<Result<_, _>>()?;
+        flags.containers.iter().map(|name| engine.find_shown_container(name)).collect::<Result<_, _>>()?;
     for id in &ids {
         say!("{}", engine.wait_container(id)?.code)?;
     }

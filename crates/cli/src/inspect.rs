@@ -23,7 +23,7 @@ pub fn inspect(engine: &Engine, flags: &Inspect) -> Result<u8, Failure> {
     }
     let mut found = Vec::new();
     for name in &flags.names {
-        match engine.find_container(name) {
+        match engine.find_shown_container(name) {
             Ok(id) => found.push(container(&engine.container(&id)?)),
             Err(error) if error.kind() == Kind::NotFound => match engine.find_image(name) {
                 Ok(image) => found.push(of_image(&image)),

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use carrack_image::Image;
 use carrack_monitor::client::{AttachReader, AttachWriter, Client, ClientError};
@@ -69,6 +69,8 @@ pub struct AttachRequest {
 }
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// SIGKILL may not end a process that waits for a dead disk.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a container is looked at again that nobody tells of.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const SIGTERM: u8 = 15;
@@ -80,6 +82,9 @@ const NOT_EXECUTABLE: i32 = 126;
 const ENGINE_FAILED: i32 = 125;
 /// The exit code shown where nobody saw the end.
 const UNSEEN: i32 = 255;
+/// Why the end of a container was not seen.
+const RESTARTED: &str = "the host was restarted while it ran";
+const MONITOR_KILLED: &str = "its monitor was killed";
 /// More volumes than any image needs.
 const MAX_IMAGE_VOLUMES: usize = 128;
 /// How many made-up names are tried.
@@ -106,7 +111,7 @@ impl Engine {
             return Ok(id);
         }
         let id = names::container_id();
-        let _making = self.store.locks().acquire("container", id.as_str(), std::time::Instant::now())?;
+        let _making = self.store.locks().acquire("container", id.as_str(), Instant::now())?;
         let kept = self
             .plan_container(&sandbox, id.clone(), request, name)
             .and_then(|record| Ok(self.containers_table().insert(&record, Some(&unique)).map(drop)?));
@@ -228,6 +233,7 @@ impl Engine {
                 .or_else(|| signal_number(defaults.stop_signal.as_deref()?))
                 .unwrap_or(SIGTERM),
             started_in_boot: None,
+            started_at: None,
             start_error: None,
             stopped: false,
             maker: own_process(),
@@ -365,6 +371,7 @@ impl Engine {
         let mut link = self.link(&pod.record.id)?;
         // Written before the container's own effects: after a crash it is known that there may be some.
         kept.record.started_in_boot = Some(self.boot_id.clone());
+        kept.record.started_at = Some(Timestamp::now());
         kept.record.start_error = None;
         kept.record.stopped = false;
         self.containers_table().update(kept)?;
@@ -553,24 +560,47 @@ impl Engine {
     }
 
     /// Stops a container: its stop signal now, SIGKILL after the timeout (`None`: the container's own, else ten seconds). Success if it
-    /// does not run.
+    /// does not run. One that is to be removed after its exit is gone, and its name free, when this returns.
     pub fn stop_container(&self, id: &ContainerId, timeout: Option<Duration>) -> Result<(), EngineError> {
-        let pod = self.containers_table().get(id)?.record.pod;
+        let record = self.containers_table().get(id)?.record;
+        match self.stop_recorded(&record, timeout) {
+            // It ended by itself meanwhile, and its own clean-up was faster.
+            Err(error) if error.is_no_container(id) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn stop_recorded(&self, record: &ContainerRecord, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let id = &record.id;
         {
             // Waits out a start that is under way.
-            let _lock = self.lock_pod(&pod)?;
+            let _lock = self.lock_pod(&record.pod)?;
             self.note_stop(id)?;
         }
         let record = self.containers_table().get(id)?.record;
-        let phase = self.observe(&record)?;
+        if record.started_in_boot.is_none() {
+            return Ok(());
+        }
+        self.end_container(&record, timeout)?;
+        self.finish_removal(&record)
+    }
+
+    /// What the monitor of an ended container has asked another process to do; whoever comes second finds nothing left.
+    fn finish_removal(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        if record.request.auto_remove { self.cleanup(&record.pod) } else { Ok(()) }
+    }
+
+    /// Returns when nothing of it runs any more.
+    fn end_container(&self, record: &ContainerRecord, timeout: Option<Duration>) -> Result<(), EngineError> {
+        let id = &record.id;
+        let phase = self.observe(record)?;
         match phase {
-            Phase::Created if record.started_in_boot.is_none() => return Ok(()),
             Phase::Exited(_) => return Ok(()),
             Phase::Unknown | Phase::Created | Phase::Running { .. } | Phase::Restarting { .. } => {}
         }
         let timeout = timeout.or(record.request.stop_timeout).unwrap_or(STOP_TIMEOUT);
         if phase == Phase::Unknown {
-            return self.stop_orphan(&record, timeout);
+            return self.stop_orphan(record, timeout);
         }
         let signal = Signal::try_from(i32::from(record.stop_signal))
             .map_err(|error| EngineError::Invalid { message: error.to_string() })?;
@@ -583,9 +613,9 @@ impl Engine {
         match asked {
             Ok(Response::Exited(_)) => Ok(()),
             Ok(other) => Err(ClientError::other_answer(&other).into()),
-            Err(error) if is_absent(&error) => match self.observe(&record)? {
+            Err(error) if is_absent(&error) => match self.observe(record)? {
                 // The monitor was killed meanwhile.
-                Phase::Unknown => self.stop_orphan(&record, timeout),
+                Phase::Unknown => self.stop_orphan(record, timeout),
                 // It was the last one of its pod, and the monitor is gone with it.
                 _ => Ok(()),
             },
@@ -617,21 +647,56 @@ impl Engine {
         Ok(())
     }
 
-    /// Sends a signal to a container's first process.
-    pub fn signal_container(&self, id: &ContainerId, signal: u8) -> Result<(), EngineError> {
+    /// Sends a signal to a container's first process. After SIGKILL it returns when the container has ended, which it must within ten
+    /// seconds; one that is to be removed then is gone.
+    pub fn signal_container(&self, id: &ContainerId, number: u8) -> Result<(), EngineError> {
         let record = self.containers_table().get(id)?.record;
-        match self.observe(&record)? {
-            Phase::Running { .. } => {}
-            Phase::Unknown => return self.signal_orphan(id, signal),
-            phase => return Err(not_running(id, &phase)),
+        let phase = self.observe(&record)?;
+        if !matches!(phase, Phase::Running { .. } | Phase::Unknown) {
+            return Err(not_running(id, &phase));
         }
         let signal =
-            Signal::try_from(i32::from(signal)).map_err(|error| EngineError::Invalid { message: error.to_string() })?;
+            Signal::try_from(i32::from(number)).map_err(|error| EngineError::Invalid { message: error.to_string() })?;
         if signal == Signal::KILL {
             self.note_stop(id)?;
         }
-        let mut link = self.link(&record.pod)?;
-        link.call(&Request::Signal { id: id.clone(), signal, scope: SignalScope::Init })?;
+        if phase == Phase::Unknown {
+            self.signal_orphan(id, number)?;
+        } else {
+            let mut link = self.link(&record.pod)?;
+            link.call(&Request::Signal { id: id.clone(), signal, scope: SignalScope::Init })?;
+        }
+        if signal == Signal::KILL {
+            self.wait_killed(&record)?;
+            self.finish_removal(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a container that was sent SIGKILL.
+    fn wait_killed(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        let request = Request::Wait { id: record.id.clone() };
+        while matches!(self.observe(record)?, Phase::Running { .. } | Phase::Unknown) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let seconds = KILL_TIMEOUT.as_secs();
+                let state = format!("has not ended within {seconds} s of SIGKILL: its process waits for the kernel");
+                return Err(EngineError::State { what: "container", name: record.name.clone(), state });
+            }
+            let asked = self.link(&record.pod).and_then(|mut link| {
+                link.set_deadline(Some(left))?;
+                link.call(&request)
+            });
+            match asked {
+                Ok(Response::Exited(_)) => return Ok(()),
+                Ok(other) => return Err(ClientError::other_answer(&other).into()),
+                // Nobody tells when an orphan ends.
+                Err(error) if is_absent(&error) => std::thread::sleep(LOOK_AGAIN.min(left)),
+                Err(ClientError::Refused { kind: Kind::NotFound, .. } | ClientError::Deadline) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
@@ -646,7 +711,10 @@ impl Engine {
         let phase = self.observe(&record)?;
         match (&phase, options.force) {
             (Phase::Created | Phase::Exited(_), _) => {}
-            (_, Force::Yes) => self.stop_container(id, Some(Duration::ZERO))?,
+            (_, Force::Yes) => match self.stop_container(id, Some(Duration::ZERO)) {
+                Err(error) if error.is_no_container(id) => return Ok(()),
+                other => other?,
+            },
             (_, Force::No) => {
                 let state = format!("is {}: stop it first, or force its removal", phase.name());
                 return Err(EngineError::State { what: "container", name: record.name, state });
@@ -692,7 +760,9 @@ impl Engine {
         }
         remove_tree(&self.config.container_dir(&record.id))?;
         self.release_image(&record.id)?;
-        self.containers_table().delete(&record.id)
+        self.containers_table().delete(&record.id)?;
+        self.collect_unless_present(record.image);
+        Ok(())
     }
 
     /// Waits until a container has exited for good, which it may have already; restarts by its policy are waited out.
@@ -731,6 +801,28 @@ impl Engine {
     /// The container that `query` names: by name, id, or the beginning of just one id.
     pub fn find_container(&self, query: &str) -> Result<ContainerId, EngineError> {
         self.containers_table().find(query)
+    }
+
+    /// As [`Engine::find_container`], for people: also by the name that lists show of a container in a pod sandbox, if no other one has it. A
+    /// name given to a container without a sandbox comes first, since it is that container's alone.
+    pub fn find_shown_container(&self, query: &str) -> Result<ContainerId, EngineError> {
+        let found = self.find_container(query);
+        // One that is removed in this moment is found by its id, and seen to be gone by whoever works on it.
+        let has_name = |id: &ContainerId| self.containers_table().get(id).is_ok_and(|kept| kept.record.name == query);
+        if found.as_ref().is_ok_and(|id| id.as_str() == query || has_name(id)) {
+            return found;
+        }
+        let shown = |record: &ContainerRecord| record.sandboxed && record.name == query;
+        let named: Vec<ContainerRecord> = self.containers_table().list()?.into_iter().filter(shown).collect();
+        match named.as_slice() {
+            [] => found,
+            [only] => Ok(only.id.clone()),
+            several => {
+                let ids = several.iter().map(|record| record.id.short()).collect::<Vec<_>>().join(", ");
+                let message = format!("container name {query:?} is that of several: give one of the ids {ids}");
+                Err(EngineError::Invalid { message })
+            }
+        }
     }
 
     /// One container.
@@ -836,14 +928,19 @@ impl Engine {
         if let Some(exit) = self.exit_record(&record.id).filter(|exit| !exit.will_restart) {
             return (Phase::Exited(ended(&exit, record.sandboxed)), exit.restart_count);
         }
+        let lost = |why: &str| {
+            // When it ended nobody knows; not before this.
+            let started = record.started_at.unwrap_or(record.created_at);
+            let ended = unseen(UNSEEN, started, Some(why.to_owned()));
+            Phase::Exited(Ended { started_at: record.started_at, ..ended })
+        };
         if *boot != self.boot_id {
-            let message = "the node was rebooted while it ran".to_owned();
-            return (Phase::Exited(unseen(UNSEEN, record.created_at, Some(message))), 0);
+            return (lost(RESTARTED), 0);
         }
-        let lost = unseen(UNSEEN, record.created_at, Some("its monitor was killed".to_owned()));
         match carrack_runtime::state(&self.config.runtime_state(), &record.id) {
-            Ok(state) if state.pid <= 0 => (Phase::Exited(lost), 0),
-            Err(error) if error.kind() == Kind::NotFound => (Phase::Exited(lost), 0),
+            Ok(state) if state.pid <= 0 => (lost(MONITOR_KILLED), 0),
+            Err(error) if error.kind() == Kind::NotFound && self.is_of_earlier_run(record) => (lost(RESTARTED), 0),
+            Err(error) if error.kind() == Kind::NotFound => (lost(MONITOR_KILLED), 0),
             Ok(_) | Err(_) => (Phase::Unknown, 0),
         }
     }

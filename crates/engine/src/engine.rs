@@ -18,6 +18,7 @@ use carrack_words::PodId;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::pairing::pair;
+use crate::recover::mark_beginning;
 use crate::spec::HostFacts;
 use crate::table::{Containers, Pods};
 
@@ -40,6 +41,7 @@ impl Engine {
     /// A root that is in use with another run directory is refused.
     pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
         pair(&config.root, &config.run)?;
+        mark_beginning(&config.run)?;
         for directory in
             [config.root.join("containers"), config.root.join("pods"), config.run.join("pods"), config.runtime_state()]
         {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use carrack_words::Kind;
+use carrack_words::{ContainerId, Kind};
 
 use crate::rootfs::ViewError;
 use crate::spec::SpecError;
@@ -186,6 +186,11 @@ impl EngineError {
             },
             _ => None,
         }
+    }
+
+    /// Whether it says just that there is no such container.
+    pub fn is_no_container(&self, id: &ContainerId) -> bool {
+        matches!(self, EngineError::NotFound { what: "container", name } if name == id.as_str())
     }
 
     /// An error of the system for [`Result::map_err`].

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use carrack_image::{Image, ImageError, Names, Removed};
-use carrack_words::{ContainerId, Digest, ImageQuery, ImageRefError};
+use carrack_words::{ContainerId, Digest, ImageQuery, ImageRefError, Kind};
 
 use crate::container::Force;
 use crate::engine::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, chain};
 use crate::record::ContainerRecord;
 use crate::view::Phase;
 
@@ -94,6 +94,18 @@ impl Engine {
 
     pub(crate) fn release_image(&self, container: &ContainerId) -> Result<(), EngineError> {
         Ok(self.store.holds().release(&holder(container))?)
+    }
+
+    /// Frees the layers of an image that was removed while containers kept them. What cannot be freed now the next collection frees.
+    pub(crate) fn collect_unless_present(&self, image: Digest) {
+        let found = self.images.find(&ImageQuery::Id(image));
+        // One that is there, or whose record cannot be read, has layers to lose.
+        if !found.is_err_and(|error| error.kind() == Kind::NotFound) {
+            return;
+        }
+        if let Err(error) = self.store.gc() {
+            tracing::warn!(%image, error = chain(&error), "free the layers of a removed image");
+        }
     }
 
     /// What images and containers take on disk.

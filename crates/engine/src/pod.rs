@@ -288,20 +288,34 @@ impl Engine {
         self.pods_table().update(kept)
     }
 
-    /// Ends what runs in the run directory for this root and is in no record any more: its database was lost or replaced.
-    pub(crate) fn release_unknown_pods(&self) -> Result<(), EngineError> {
+    /// Pods in the run directory that are in no record of this root.
+    pub(crate) fn unknown_pods(&self) -> Result<Vec<PodId>, EngineError> {
         let directory = self.config.run.join("pods");
         let failed = || EngineError::io("list", &directory);
+        let mut unknown = Vec::new();
         for entry in fs::read_dir(&directory).map_err(failed())? {
             let name = entry.map_err(failed())?.file_name();
             let Some(id) = name.to_str().and_then(|name| PodId::new(name).ok()) else { continue };
-            let _lock = self.lock_pod(&id)?;
-            let is_unknown = self.pods_table().get(&id).is_err_and(|error| error.kind() == Kind::NotFound);
-            if is_unknown && self.is_of_this_root(&id) {
-                self.release_effects(&id, true)?;
+            if self.has_no_record(&id) {
+                unknown.push(id);
             }
         }
+        Ok(unknown)
+    }
+
+    /// Ends what runs of a pod of this root that is in no record any more: its database was lost or replaced.
+    pub(crate) fn release_unknown_pod(&self, id: &PodId) -> Result<(), EngineError> {
+        let _lock = self.lock_pod(id)?;
+        // It may have been recorded, or cleaned up, before we got the lock.
+        let is_there = self.config.pod_dir(id).exists();
+        if is_there && self.has_no_record(id) && self.is_of_this_root(id) {
+            self.release_effects(id, true)?;
+        }
         Ok(())
+    }
+
+    fn has_no_record(&self, id: &PodId) -> bool {
+        self.pods_table().get(id).is_err_and(|error| error.kind() == Kind::NotFound)
     }
 
     /// Whether a pod in the run directory was made for this root: another one may share the directory. What is half-made is nobody's.

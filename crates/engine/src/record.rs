@@ -86,6 +86,9 @@ pub(crate) struct ContainerRecord {
     pub stop_signal: u8,
     /// The boot in which it was last started; absent if it never was.
     pub started_in_boot: Option<String>,
+    /// When that was; restarts by its policy come later, and are known to its monitor. Absent if it never was, or by an older engine.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// Why its last start failed.
     pub start_error: Option<StartFailure>,
     /// The operator stopped it: policies other than `always` leave it so after a reboot.

@@ -3,8 +3,10 @@
 //! Reads the disk, asks the kernel, then finishes or rolls back. May be run at any time beside other engines: it takes each pod's lock, and
 //! passes over those that somebody else is at work on.
 
+use std::path::Path;
+
 use carrack_monitor_proto::{ContainerPhase, PodState, RestartPolicy};
-use carrack_words::{ContainerId, Kind, PodId};
+use carrack_words::{ContainerId, Kind, PodId, Timestamp};
 
 use crate::engine::Engine;
 use crate::error::{EngineError, chain};
@@ -14,6 +16,17 @@ use crate::view::Phase;
 
 /// Is in the run directory once what an earlier boot left has been released.
 const RECOVERED: &str = "recovered";
+/// Is in the run directory before anything else; never written again, so that its time tells since when there is the directory.
+const BEGAN: &str = "began";
+
+/// Makes that file, in a run directory that is new.
+pub(crate) fn mark_beginning(run: &Path) -> Result<(), EngineError> {
+    let mark = run.join(BEGAN);
+    match std::fs::File::create_new(&mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(EngineError::io("write", mark)(error)),
+        _ => Ok(()),
+    }
+}
 
 /// Whether containers are started again by their policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +89,13 @@ impl Engine {
         }
         let mark = self.config.run.join(RECOVERED);
         std::fs::write(&mark, "").map_err(EngineError::io("write", mark))
+    }
+
+    /// Whether a container was started before there was this run directory. A host that is itself a container is restarted without a new
+    /// boot id.
+    pub(crate) fn is_of_earlier_run(&self, container: &ContainerRecord) -> bool {
+        let began = std::fs::metadata(self.config.run.join(BEGAN)).and_then(|mark| mark.modified());
+        began.ok().zip(container.started_at).is_some_and(|(began, started)| started < Timestamp::from(began))
     }
 
     /// A container whose maker was killed before it was recorded may still hold its image.
@@ -141,17 +161,42 @@ impl Engine {
     }
 
     /// Stops and releases everything of this engine and removes what it set up on the host. Images, volumes and containers stay, and
-    /// may be used with another run directory afterwards.
+    /// may be used with another run directory afterwards. Goes through all steps even if one fails; what goes away by itself meanwhile is fine.
     pub fn teardown(&self) -> Result<(), EngineError> {
-        for pod in self.pods_table().list()? {
-            self.stop_pod(&pod.id)?;
+        let mut failures: Vec<EngineError> = Vec::new();
+        let mut attempt = |result: Result<(), EngineError>| failures.extend(result.err());
+        match self.pods_table().list() {
+            Ok(pods) => pods.iter().for_each(|pod| attempt(self.stop_pod_if_there(&pod.id))),
+            Err(error) => attempt(Err(error)),
         }
-        self.release_unknown_pods()?;
-        self.network()?.teardown()?;
+        match self.unknown_pods() {
+            Ok(pods) => pods.iter().for_each(|pod| attempt(self.release_unknown_pod(pod))),
+            Err(error) => attempt(Err(error)),
+        }
+        attempt(self.network().and_then(|network| Ok(network.teardown()?)));
         for group in [self.config.monitor_cgroup(), self.config.cgroup_parent.clone()] {
-            remove_group(&group)?;
+            attempt(remove_group(&group));
         }
-        part(&self.config.root)
+        // Something may still run in the run directory otherwise, and another one must not be used.
+        if failures.is_empty() {
+            failures.extend(part(&self.config.root).err());
+        }
+        match failures.len() {
+            0 => Ok(()),
+            1 => Err(failures.remove(0)),
+            _ => {
+                let name = self.config.run.display().to_string();
+                let failures = failures.iter().map(|error| chain(error)).collect::<Vec<_>>().join("; ");
+                Err(EngineError::Teardown { what: "what ran in", name, failures })
+            }
+        }
+    }
+
+    fn stop_pod_if_there(&self, pod: &PodId) -> Result<(), EngineError> {
+        match self.stop_pod(pod) {
+            Err(EngineError::NotFound { what: "pod", .. }) => Ok(()),
+            other => other,
+        }
     }
 }
 
