@@ -277,6 +277,7 @@ fn root_debians_registry_plain_with_a_password_and_with_tokens() {
         pull(reference).ok();
     }
     log_in(&node, &[&password.host(), &token.host()], "sea-shanty");
+    pull(&by_password).fails(1, "refuses the user name or password");
     for reference in [&by_password, &by_token] {
         let refused = pull(reference);
         assert_ne!(refused.code, 0, "{refused}");

@@ -22,7 +22,7 @@ fn root_run_pulls_prints_and_passes_the_exit_code() {
     let (node, _registry, image) = with_busybox("run");
     let ran = node.run(&["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (7, "out\n"), "{ran}");
-    assert!(ran.stderr.contains("err\n"), "{ran}");
+    assert!(ran.stderr.contains("err\n") && ran.stderr.contains("\n1 layer, "), "{ran}");
     // Output that is no terminal gets plain lines of progress, on standard error.
     assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
     // A program that a signal ends has 128 and the signal's number; the container's first process ignores what it does not handle.
