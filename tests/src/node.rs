@@ -173,6 +173,14 @@ impl Node {
         command
     }
 
+    /// `carrack` of a caller with a umask, in octal.
+    pub fn carrack_with_umask(&self, umask: &str, arguments: &[&str]) -> Command {
+        let mut command = self.inside(programs::busybox());
+        command.args(["sh", "-c", "umask \"$0\" && exec \"$@\"", umask]).arg(programs::carrack());
+        self.directories(&mut command).args(arguments);
+        command
+    }
+
     fn directories<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.arg("--root").arg(self.root()).arg("--run").arg(self.run_directory())
     }
@@ -291,8 +299,14 @@ impl Node {
 
     /// Starts `carrack serve`, and returns when it answers.
     pub fn serve(&self) -> Daemon<'_> {
+        self.serve_with_umask("022")
+    }
+
+    /// The same, of somebody with a umask, in octal.
+    pub fn serve_with_umask(&self, umask: &str) -> Daemon<'_> {
         let socket = self.run_directory().join("carrack.sock");
-        let running = self.start(&["serve", "--socket", &socket.to_string_lossy()]);
+        let serve = ["serve", "--socket", &socket.to_string_lossy()];
+        let running = start(self.carrack_with_umask(umask, &serve).stdin(Stdio::null()));
         let cri = wait_for("carrack serve answers", Duration::from_secs(60), || Cri::connect(&socket).ok());
         Daemon { node: self, running: Some(running), socket, cri }
     }

@@ -38,6 +38,10 @@ fn root_flags_are_read_as_docker_reads_them() {
         let ran = node.run(&["run", "--rm", &format!("{flag}={value}"), &image, "true"]);
         ran.fails(125, &format!("invalid {flag} {value:?}")).fails(125, want);
     }
+    // A number below zero is no flag.
+    for (flag, want) in [("--memory", "want at least 6m"), ("-m", "want at least 6m"), ("--cpus", "want a number")] {
+        node.run(&["run", "--rm", flag, "-1", &image, "true"]).fails(125, "\"-1\"").fails(125, want);
+    }
     node.finish();
 }
 

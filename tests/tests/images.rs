@@ -11,6 +11,7 @@ use carrack_tests::image::tarball::Entry;
 use carrack_tests::image::{self, Builder, Family, Packing, Tarball, index_of, peers};
 use carrack_tests::node::{Node, with_busybox};
 use carrack_tests::place::Place;
+use carrack_tests::registry::certificate::Certificate;
 use carrack_tests::registry::debian::{PASSWORD, USER};
 use carrack_tests::registry::{DebianRegistry, Fault, TokenServer};
 use carrack_tests::{programs, skip, tree};
@@ -277,11 +278,38 @@ fn root_debians_registry_plain_with_a_password_and_with_tokens() {
         pull(reference).ok();
     }
     log_in(&node, &[&password.host(), &token.host()], "sea-shanty");
+    pull(&by_password).fails(1, "refuses the user name or password");
     for reference in [&by_password, &by_token] {
         let refused = pull(reference);
         assert_ne!(refused.code, 0, "{refused}");
         assert!(!refused.stderr.contains("sea-shanty"), "a password is shown: {refused}");
     }
+    node.finish();
+}
+
+#[test]
+fn root_a_registry_s_self_signed_certificate_is_accepted_if_it_is_the_one_that_is_trusted() {
+    let test = "root_a_registry_s_self_signed_certificate_is_accepted_if_it_is_the_one_that_is_trusted";
+    if !programs::is_installed("docker-registry") || !programs::is_installed("skopeo") {
+        return skip(test, "docker-registry or skopeo is not installed");
+    }
+    let node = Node::new("self-signed");
+    let layout = node.place().directory("layout");
+    image::busybox().write_layout(&layout, "v1");
+    let registry = DebianRegistry::with_self_signed(&node);
+    let reference = registry.push(&node, &layout, "v1", "boxes/busybox:v1");
+    let own = registry.certificate.clone().unwrap().authority;
+    let other = Certificate::self_signed(&node.place().directory("other")).authority;
+    let pull = |trusted: &Path, reference: &str| {
+        let mut command = node.carrack(&["pull", reference]);
+        command.env("SSL_CERT_FILE", trusted);
+        run(&mut command)
+    };
+    node.run(&["pull", &reference]).fails(1, "UnknownIssuer");
+    pull(&other, &reference).fails(1, "UnknownIssuer");
+    // It is for 127.0.0.1, and not for this name of it.
+    pull(&own, &reference.replace("127.0.0.1", "localhost")).fails(1, "not valid for name");
+    pull(&own, &reference).ok();
     node.finish();
 }
 

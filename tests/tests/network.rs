@@ -7,10 +7,11 @@ use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use carrack_tests::command::{DEADLINE, run};
+use carrack_tests::cri::pod_config;
 use carrack_tests::node::{Node, with_busybox};
 use carrack_tests::programs;
 use carrack_tests::skip;
-use carrack_tests::wait::wait_for;
+use carrack_tests::wait::{wait_for, wait_until};
 
 /// The program that is the other end, brought into each container.
 const PEER: &str = env!("CARGO_BIN_EXE_carrack-peer");
@@ -199,7 +200,8 @@ fn root_the_other_network_modes_are_the_hosts_and_nothing() {
 #[test]
 fn root_resolv_conf_names_the_hosts_real_servers() {
     let (node, _registry, image) = with_busybox("resolv");
-    assert!(node.ok(&["run", "--rm", &image, "cat", "/etc/resolv.conf"]).contains("nameserver 192.0.2.53"));
+    let plain = node.run(&["run", "--rm", &image, "cat", "/etc/resolv.conf"]);
+    assert!(plain.stdout.contains("nameserver 192.0.2.53") && !plain.stderr.contains("warning"), "{plain}");
     // Behind a local stub the servers that it asks are named, for nobody in a container could ask the stub.
     let script = "mkdir -p /run/systemd/resolve && echo 'nameserver 198.51.100.7' > /run/systemd/resolve/resolv.conf";
     run(node.inside(programs::busybox()).args(["sh", "-c", script])).ok();
@@ -208,5 +210,29 @@ fn root_resolv_conf_names_the_hosts_real_servers() {
     assert!(seen.contains("nameserver 198.51.100.7") && !seen.contains("127.0.0.53"), "{seen}");
     let hosts = node.ok(&["run", "--rm", "--hostname", "flagship", &image, "cat", "/etc/hosts"]);
     assert!(hosts.contains("127.0.0.1") && hosts.contains("flagship"), "{hosts}");
+    node.finish();
+}
+
+#[test]
+fn root_a_host_without_a_name_server_in_reach_is_told_of() {
+    let (node, _registry, image) = with_busybox("no-name-server");
+    std::fs::write(node.place().join("resolv.conf"), "nameserver 127.0.0.53\n").unwrap();
+    let warning = "carrack: warning: names will not resolve: the host's /etc/resolv.conf names only 127.0.0.53, which a \
+                   container cannot reach; name servers in reach there, or use the host's network (--network host)\n";
+    let run = |network: &str| node.run(&["run", "--rm", "--network", network, &image, "cat", "/etc/resolv.conf"]);
+    let bridged = run("bridge");
+    assert_eq!((bridged.code, bridged.stdout.as_str()), (0, ""), "{bridged}");
+    assert!(bridged.stderr.contains(warning), "{bridged}");
+    let of_host = run("host");
+    assert_eq!(of_host.stdout, "nameserver 127.0.0.53\n", "{of_host}");
+    for quiet in [of_host, run("none")] {
+        assert!(!quiet.stderr.contains("warning"), "{quiet}");
+    }
+    // The daemon's log has it too.
+    let daemon = node.serve();
+    let pod = daemon.cri.run_pod(&pod_config("fleet", &node.place().directory("logs"))).unwrap();
+    wait_until("the daemon warns", DEADLINE, || daemon.log().contains("names only 127.0.0.53"));
+    daemon.cri.remove_pod(&pod).unwrap();
+    daemon.stop();
     node.finish();
 }

@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use carrack_cri_proto::v1 as proto;
 use carrack_sys::rustix::process::Signal;
 use carrack_tests::command::{DEADLINE, run, run_with_input, start};
+use carrack_tests::cri::{container_config, pod_config};
 use carrack_tests::node::{Node, with_busybox};
 use carrack_tests::pty::Terminal;
 use carrack_tests::wait::wait_until;
@@ -18,7 +22,7 @@ fn root_run_pulls_prints_and_passes_the_exit_code() {
     let (node, _registry, image) = with_busybox("run");
     let ran = node.run(&["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (7, "out\n"), "{ran}");
-    assert!(ran.stderr.contains("err\n"), "{ran}");
+    assert!(ran.stderr.contains("err\n") && ran.stderr.contains("\n1 layer, "), "{ran}");
     // Output that is no terminal gets plain lines of progress, on standard error.
     assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
     // A program that a signal ends has 128 and the signal's number; the container's first process ignores what it does not handle.
@@ -162,6 +166,36 @@ fn root_volumes_keep_what_is_written() {
     // A new named volume starts with what the image has at that place.
     assert_eq!(node.ok(&["run", "--rm", "-v", "fresh:/etc", &image, "cat", "/etc/not-a-program"]), "text");
     node.finish();
+}
+
+#[test]
+fn root_the_callers_umask_is_not_the_containers() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for umask in ["077", "027", "000"] {
+        let (node, _registry, image) = with_busybox("umask");
+        let command = ["cat", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+        let mut arguments = vec!["run", "--rm", "-u", "web", "-v", "hold:/cargo", &image];
+        arguments.extend(command);
+        run(&mut node.carrack_with_umask(umask, &arguments)).ok();
+        assert_eq!(mode(&node.root().join("volumes/hold/_data")), 0o755, "{umask}");
+        // What containers are given as their environment is in the database.
+        assert_eq!(mode(&node.root().join("carrack.db")), 0o600, "{umask}");
+
+        let daemon = node.serve_with_umask(umask);
+        let pod_config = pod_config("fleet", &node.place().directory("logs"));
+        let pod = daemon.cri.run_pod(&pod_config).unwrap();
+        let mut config = container_config("ship", &image, &["sleep", "1000"]);
+        config.linux.as_mut().unwrap().security_context.as_mut().unwrap().run_as_user =
+            Some(proto::Int64Value { value: 1000 });
+        let container = daemon.cri.create(&pod, config, &pod_config).unwrap();
+        daemon.cri.start(&container).unwrap();
+        let read = daemon.cri.exec(&container, &command, 10).unwrap();
+        assert_eq!(read.exit_code, 0, "{umask}: {}", String::from_utf8_lossy(&read.stderr));
+        assert_eq!(mode(&daemon.socket), 0o600, "{umask}");
+        daemon.cri.remove_pod(&pod).unwrap();
+        daemon.stop();
+        node.finish();
+    }
 }
 
 #[test]

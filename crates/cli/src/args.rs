@@ -152,10 +152,10 @@ pub struct Run {
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// Limit memory, like 512m or 2g
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", allow_negative_numbers = true)]
     pub memory: Option<String>,
     /// Limit CPU time, like 0.5 or 2
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub cpus: Option<String>,
     /// Limit the number of tasks; -1 for no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]

@@ -19,6 +19,11 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// How many of a thing whose name takes an s: `1 layer`, `2 layers`.
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time span in its largest unit, as docker words it.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -77,6 +82,11 @@ pub fn shorten(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_has_no_s() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "layer")), ["0 layers", "1 layer", "2 layers"]);
+    }
 
     #[test]
     fn three_digits_are_enough() {

@@ -23,6 +23,7 @@ mod run;
 mod session;
 mod system;
 mod terminal;
+mod warning;
 
 use std::ffi::OsString;
 use std::io;
@@ -124,6 +125,7 @@ fn dispatch(command_line: CommandLine, serve: Serve) -> Result<u8, Failure> {
     let config = EngineConfig::new(absolute(root)?, absolute(run)?).map_err(Failure::io("find the own program"))?;
     let engine = Arc::new(Engine::open(config)?);
     if !matches!(command_line.command, Command::Serve(_)) {
+        warning::show();
         for failure in engine.recover_after_reboot()?.failures {
             remark!("carrack: after the reboot: {failure}");
         }

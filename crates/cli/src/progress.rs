@@ -45,7 +45,7 @@ impl Progress for Lines {
             PullEvent::LayerExists { digest } => remark!("{}: is here already", short(digest)),
             PullEvent::Done { .. } => {
                 let total: u64 = sizes.values().sum();
-                remark!("{} layers, {} in all", sizes.len(), human::bytes(total));
+                remark!("{}, {} in all", human::count(sizes.len(), "layer"), human::bytes(total));
             }
         }
     }

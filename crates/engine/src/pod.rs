@@ -17,8 +17,8 @@ use carrack_monitor_proto::{
     Response, UtsMode,
 };
 use carrack_network::{
-    AttachRequest, DnsOverride, HostResolvFiles, HostsFile, InterfaceName, create_netns, hostname_file, hosts_file,
-    remove_netns, resolv_conf,
+    AttachRequest, DnsOverride, HostResolvFiles, HostsFile, InterfaceName, ResolvNote, create_netns, hostname_file,
+    hosts_file, remove_netns, resolv_conf,
 };
 use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -545,7 +545,13 @@ fn write_files(
             };
             let resolv = resolv_conf(&host, &wanted);
             for note in &resolv.notes {
-                tracing::warn!("{note}");
+                match note {
+                    // There is nobody to ask and nothing to ask for.
+                    ResolvNote::NoServer { .. } if request.network == NetworkMode::None => {}
+                    ResolvNote::NoServer { .. } | ResolvNote::WordDropped { .. } => tracing::warn!("{note}"),
+                    // Names resolve all the same: not worth a word at each start.
+                    ResolvNote::LoopbackDropped { .. } | ResolvNote::ServersCut { .. } => tracing::info!("{note}"),
+                }
             }
             resolv.text
         }

@@ -105,7 +105,7 @@ pub enum FetchError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Manifest and configuration disagree.
-    #[error("the manifest has {layers} layers, and the configuration {diff_ids}")]
+    #[error("the manifest lists layers: {layers}, and the configuration: {diff_ids}")]
     LayerCount {
         /// In the manifest.
         layers: usize,

@@ -266,6 +266,6 @@ mod tests {
         );
         let one_less = Manifest { layers: vec![blob(1)], ..manifest };
         let error = plan_layers(&one_less, &config).unwrap_err();
-        assert_eq!(error.to_string(), "the manifest has 1 layers, and the configuration 2");
+        assert_eq!(error.to_string(), "the manifest lists layers: 1, and the configuration: 2");
     }
 }

@@ -250,7 +250,7 @@ async fn root_documents_that_lie_are_refused_and_leave_nothing() {
             text(&too_few),
             MANIFEST,
             Kind::Invalid,
-            "the manifest has 1 layers, and the configuration 0".into(),
+            "the manifest lists layers: 1, and the configuration: 0".into(),
         ),
         (&image, path_digest, MANIFEST, Kind::Invalid, "a digest in it is invalid".into()),
         (&image, artifact, MANIFEST, Kind::Unsupported, "not a container image".into()),

@@ -77,7 +77,10 @@ pub enum ResolvNote {
         server: IpAddr,
     },
     /// No name server remains: names do not resolve in the pod.
-    NoServer,
+    NoServer {
+        /// Those of the host, which are out of a pod's reach.
+        host: Vec<IpAddr>,
+    },
     /// More name servers than a resolver reads; the rest was left out.
     ServersCut {
         /// How many were left out.
@@ -94,7 +97,18 @@ impl fmt::Display for ResolvNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LoopbackDropped { server } => write!(f, "name server {server} of the host is out of a pod's reach"),
-            Self::NoServer => f.write_str("no name server remains: names will not resolve in the pod"),
+            Self::NoServer { host } => {
+                let named: Vec<String> = host.iter().map(IpAddr::to_string).collect();
+                let named = match &named[..] {
+                    [] => "no name server".to_owned(),
+                    named => format!("only {}, which a container cannot reach", named.join(" and ")),
+                };
+                write!(
+                    f,
+                    "names will not resolve: the host's /etc/resolv.conf names {named}; name servers in reach there, or use the \
+                     host's network (--network host)"
+                )
+            }
             Self::ServersCut { dropped } => write!(f, "{dropped} name servers left out: resolvers read {MAX_SERVERS}"),
             Self::WordDropped { word } => write!(f, "invalid word {word:?} left out of resolv.conf"),
         }
@@ -113,7 +127,11 @@ pub fn resolv_conf(files: &HostResolvFiles, wanted: &DnsOverride) -> ResolvConf 
         servers.truncate(MAX_SERVERS);
     }
     if servers.is_empty() {
-        notes.push(ResolvNote::NoServer);
+        let dropped = |note: &ResolvNote| match note {
+            ResolvNote::LoopbackDropped { server } => Some(*server),
+            ResolvNote::NoServer { .. } | ResolvNote::ServersCut { .. } | ResolvNote::WordDropped { .. } => None,
+        };
+        notes.push(ResolvNote::NoServer { host: notes.iter().filter_map(dropped).collect() });
     }
     let searches = words(&wanted.searches, host.searches, &mut notes);
     let options = words(&wanted.options, host.options, &mut notes);
@@ -259,8 +277,12 @@ mod tests {
             ResolvConf { text: "nameserver 192.0.2.1\n".to_owned(), notes: vec![loopback.clone()] }
         );
         let none = from(&host("nameserver 127.0.0.1\n"));
-        assert_eq!(none, ResolvConf { text: String::new(), notes: vec![loopback, ResolvNote::NoServer] });
-        assert_eq!(from(&HostResolvFiles::default()).notes, [ResolvNote::NoServer]);
+        let no_server = ResolvNote::NoServer { host: vec!["127.0.0.1".parse().unwrap()] };
+        let told = "names will not resolve: the host's /etc/resolv.conf names only 127.0.0.1, which a container cannot reach; name \
+                    servers in reach there, or use the host's network (--network host)";
+        assert_eq!(no_server.to_string(), told);
+        assert_eq!(none, ResolvConf { text: String::new(), notes: vec![loopback, no_server] });
+        assert_eq!(from(&HostResolvFiles::default()).notes, [ResolvNote::NoServer { host: vec![] }]);
     }
 
     #[test]

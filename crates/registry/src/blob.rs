@@ -166,10 +166,7 @@ impl BlobStream<'_> {
                 Ok(())
             }
             None => Err(match error {
-                Some(source) => RegistryError::Unreachable {
-                    registry: self.repository.registry().to_owned(),
-                    source: Box::new(source),
-                },
+                Some(source) => RegistryError::no_answer(&self.repository.registry(), source),
                 None => RegistryError::Truncated {
                     registry: self.repository.registry().to_owned(),
                     what: self.what.clone(),

@@ -10,6 +10,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::ResponseCode;
 use url::Host;
 
 /// A name has no address for us.
@@ -23,7 +24,27 @@ pub enum DnsError {
         /// Why.
         source: NetError,
     },
-    /// Nobody knows the name, or no name server answers.
+    /// The name servers know no such name.
+    #[error("there is no host called {host}")]
+    NoSuchHost {
+        /// The name.
+        host: String,
+    },
+    /// The name servers answer, but with an error.
+    #[error("the name servers of /etc/resolv.conf fail to look up {host}: {answer}")]
+    Failed {
+        /// The name.
+        host: String,
+        /// Their answer, in the words of RFC 1035.
+        answer: String,
+    },
+    /// No name server answers.
+    #[error("look up {host}: no name server of /etc/resolv.conf answers")]
+    Silence {
+        /// The name.
+        host: String,
+    },
+    /// The resolver fails in another way.
     #[error("look up {host}")]
     Lookup {
         /// The name.
@@ -67,10 +88,25 @@ async fn ask(name: &str) -> Result<Vec<IpAddr>, DnsError> {
     let found = match (resolver.lookup_ip(name).await, unconfigured) {
         (Ok(found), _) => found,
         (Err(_), Some(source)) => return Err(DnsError::Configuration { host, source }),
-        (Err(source), None) => return Err(DnsError::Lookup { host, source }),
+        (Err(source), None) => return Err(failure(host, source)),
     };
     let addresses = take_turns(found.iter());
     if addresses.is_empty() { Err(DnsError::NoAddress { host }) } else { Ok(addresses) }
+}
+
+/// What the resolver says of `host`, without its data structures, which it prints in full.
+fn failure(host: String, source: NetError) -> DnsError {
+    use hickory_resolver::net::DnsError as Answer;
+    match source {
+        NetError::Dns(Answer::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => DnsError::NoSuchHost { host },
+            ResponseCode::NoError => DnsError::NoAddress { host },
+            code => DnsError::Failed { host, answer: code.to_string() },
+        },
+        NetError::Dns(Answer::ResponseCode(code)) => DnsError::Failed { host, answer: code.to_string() },
+        NetError::Timeout | NetError::NoConnections => DnsError::Silence { host },
+        source => DnsError::Lookup { host, source },
+    }
 }
 
 /// Lets the families take turns, the first one's first (RFC 8305, section 4).
@@ -100,6 +136,29 @@ mod tests {
             parse(&["10.0.0.1", "fd00::1", "10.0.0.2", "10.0.0.3"])
         );
         assert_eq!(take_turns(std::iter::empty()), Vec::<IpAddr>::new());
+    }
+
+    #[test]
+    fn a_failed_lookup_is_told_in_plain_words() {
+        use hickory_resolver::net::{DnsError as Answer, NoRecords};
+        use hickory_resolver::proto::op::Query;
+        let none = |code| NetError::Dns(Answer::NoRecordsFound(NoRecords::new(Query::default(), code)));
+        for (source, want) in [
+            (none(ResponseCode::NXDomain), "there is no host called a.example"),
+            (none(ResponseCode::NoError), "a.example has no address"),
+            (
+                none(ResponseCode::ServFail),
+                "the name servers of /etc/resolv.conf fail to look up a.example: Server Failure",
+            ),
+            (
+                NetError::Dns(Answer::ResponseCode(ResponseCode::Refused)),
+                "the name servers of /etc/resolv.conf fail to look up a.example: Query Refused",
+            ),
+            (NetError::Timeout, "look up a.example: no name server of /etc/resolv.conf answers"),
+            (NetError::NoConnections, "look up a.example: no name server of /etc/resolv.conf answers"),
+        ] {
+            assert_eq!(failure("a.example".to_owned(), source).to_string(), want);
+        }
     }
 
     #[tokio::test]

@@ -38,9 +38,17 @@ pub enum RegistryError {
         /// Why.
         source: EndpointError,
     },
-    /// It cannot be reached, or the connection breaks, again and again.
+    /// There is no connection to it, again and again.
     #[error("registry {registry} cannot be reached")]
     Unreachable {
+        /// The registry.
+        registry: String,
+        /// The last try's error.
+        source: Box<TransportError>,
+    },
+    /// It was reached, and its answer broke off or never came, again and again.
+    #[error("registry {registry} does not answer to the end")]
+    Interrupted {
         /// The registry.
         registry: String,
         /// The last try's error.
@@ -83,6 +91,14 @@ pub enum RegistryError {
         registry: String,
         /// HTTP status.
         status: u16,
+        /// Its words.
+        said: Said,
+    },
+    /// The user's name or password is wrong.
+    #[error("{by} refuses the user name or password: {said}")]
+    WrongPassword {
+        /// Who says so: the registry, or its token server.
+        by: String,
         /// Its words.
         said: Said,
     },
@@ -215,17 +231,28 @@ impl fmt::Display for SizeSeen {
 }
 
 impl RegistryError {
+    /// No whole answer came to a request.
+    pub(crate) fn no_answer(registry: &impl fmt::Display, source: TransportError) -> Self {
+        let (registry, is_connected) = (registry.to_string(), source.is_connected());
+        let source = Box::new(source);
+        match is_connected {
+            true => Self::Interrupted { registry, source },
+            false => Self::Unreachable { registry, source },
+        }
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Endpoint { .. } => Kind::Invalid,
-            Self::Unreachable { .. } | Self::TokenUnreachable { .. } => Kind::Unavailable,
+            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::TokenUnreachable { .. } => Kind::Unavailable,
             Self::Credentials { source: CredentialError::MalformedAuth { .. }, .. } => Kind::Invalid,
             Self::Credentials { .. } => Kind::Precondition,
             Self::UnknownChallenge { .. } => Kind::Unsupported,
-            Self::Token { .. } | Self::TokenRefused { status: 401 | 403, .. } | Self::Unauthorized { .. } => {
-                Kind::Denied
-            }
+            Self::Token { .. }
+            | Self::TokenRefused { status: 401 | 403, .. }
+            | Self::WrongPassword { .. }
+            | Self::Unauthorized { .. } => Kind::Denied,
             Self::TokenRefused { .. } => Kind::Unavailable,
             Self::NotFound { .. } => Kind::NotFound,
             Self::Throttled { .. } => Kind::Exhausted,

@@ -16,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod back_off;
 mod blob;
 mod challenge;

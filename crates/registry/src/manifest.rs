@@ -85,12 +85,7 @@ impl Repository {
         let promised = self.promised_digest(&answer, &what)?;
         let media_type = answer.header(CONTENT_TYPE).map(bare_media_type).filter(|text| !text.is_empty());
         let body = answer.body.collect(LONGEST_MANIFEST).await;
-        let bytes = body
-            .map_err(|source| RegistryError::Unreachable {
-                registry: self.registry().to_owned(),
-                source: Box::new(source),
-            })?
-            .ok_or_else(too_large)?;
+        let bytes = body.map_err(|source| RegistryError::no_answer(&self.registry(), source))?.ok_or_else(too_large)?;
         let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         let asked = match reference {
             ManifestReference::Digest(digest) => Some(*digest),

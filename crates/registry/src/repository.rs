@@ -61,6 +61,12 @@ struct Login {
     until: Option<Instant>,
 }
 
+impl Login {
+    fn is_basic(&self) -> bool {
+        self.header.as_bytes().starts_with(b"Basic ")
+    }
+}
+
 /// The settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the user agent {text:?} does not fit into a header")]
@@ -182,8 +188,13 @@ impl Repository {
         loop {
             let (answer, at_registry) = self.redirected(question, url, login.as_ref()).await?;
             // A server to which we were redirected gets no credentials, whatever it asks for.
-            if answer.status != StatusCode::UNAUTHORIZED || !at_registry || is_fresh {
+            if answer.status != StatusCode::UNAUTHORIZED || !at_registry {
                 return Ok(answer);
+            }
+            if is_fresh {
+                // A token says that its server knows us; what is refused then is the repository.
+                let with_password = login.as_ref().is_some_and(Login::is_basic);
+                return if with_password { Err(self.wrong_password(answer).await) } else { Ok(answer) };
             }
             let challenges: Vec<Challenge> = answer
                 .headers
@@ -219,10 +230,7 @@ impl Repository {
         let mut at_registry = true;
         for _ in 0..=MOST_REDIRECTS {
             let answer = self.shared.transport.send(&outgoing).await;
-            let answer = answer.map_err(|source| RegistryError::Unreachable {
-                registry: self.endpoint.to_string(),
-                source: Box::new(source),
-            })?;
+            let answer = answer.map_err(|source| RegistryError::no_answer(&self.endpoint, source))?;
             let Some(location) = redirect_location(&answer) else { return Ok((answer, at_registry)) };
             let target =
                 redirect_target(&outgoing.url, &location).map_err(|source| self.bad_redirect(question, source))?;
@@ -331,8 +339,13 @@ impl Repository {
             })?
             .ok_or_else(|| self.bad_token(TokenError::NoToken))?;
         if !status.is_success() {
-            let registry = self.endpoint.to_string();
-            return Err(RegistryError::TokenRefused { registry, status: status.as_u16(), said: said_by(&body) });
+            let (registry, said) = (self.endpoint.to_string(), said_by(&body));
+            return Err(match (status, credentials) {
+                (StatusCode::UNAUTHORIZED, Credentials::Basic { .. }) => {
+                    RegistryError::WrongPassword { by: format!("the token server of registry {registry}"), said }
+                }
+                _ => RegistryError::TokenRefused { registry, status: status.as_u16(), said },
+            });
         }
         let token = token::parse_token(&body).map_err(|source| self.bad_token(source))?;
         let header = token::bearer(&token.token).ok_or_else(|| self.bad_token(TokenError::NoToken))?;
@@ -392,6 +405,11 @@ impl Repository {
         Ok(Credentials::Anonymous)
     }
 
+    async fn wrong_password(&self, answer: Answer) -> RegistryError {
+        let body = answer.body.collect(LONGEST_ANSWER).await.ok().flatten().unwrap_or_default();
+        RegistryError::WrongPassword { by: format!("registry {}", self.endpoint), said: said_by(&body) }
+    }
+
     /// The error that an answer outside the 2xx class is.
     async fn refusal(&self, what: &str, answer: Answer) -> RegistryError {
         let status = answer.status.as_u16();
@@ -430,7 +448,7 @@ fn is_transient_status(status: u16) -> bool {
 
 fn is_transient(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Unreachable { source, .. } => source.is_transient(),
+        RegistryError::Unreachable { source, .. } | RegistryError::Interrupted { source, .. } => source.is_transient(),
         RegistryError::Throttled { .. } => true,
         RegistryError::Status { status, .. } => is_transient_status(*status),
         _ => false,

@@ -2,7 +2,7 @@
 //!
 //! System authorities come from the usual places of the distributions, or from where `SSL_CERT_FILE` and `SSL_CERT_DIR` point. For one registry,
 //! all `*.crt` files of `/etc/docker/certs.d/<host[:port]>/` and `/etc/containers/certs.d/<host[:port]>/` count too, as with Docker and
-//! Podman. There is no way to switch verification off.
+//! Podman. A server's own certificate may stand there too, see [`crate::anchor`]. There is no way to switch verification off.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -12,6 +12,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use url::Url;
+
+use crate::anchor::Anchors;
 
 /// A certificate authority that the operator named cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,7 @@ impl Default for CertificateSources {
 pub(crate) struct Trust {
     sources: CertificateSources,
     /// The system's authorities alone: shared, so that sessions are resumed. Read once.
-    common: OnceLock<(RootCertStore, Arc<ClientConfig>)>,
+    common: OnceLock<(Anchors, Arc<ClientConfig>)>,
 }
 
 impl Trust {
@@ -67,43 +69,47 @@ impl Trust {
     }
 
     pub(crate) fn config_for(&self, url: &Url) -> Result<Arc<ClientConfig>, CertificateError> {
-        let (roots, config) = self.common()?;
+        let (anchors, config) = self.common()?;
         let extra = self.extra_for(url)?;
         if extra.is_empty() {
             return Ok(config.clone());
         }
-        let mut roots = roots.clone();
+        let mut anchors = anchors.clone();
         for (path, certificate) in extra {
-            roots.add(certificate).map_err(|_| CertificateError::Invalid { path })?;
+            anchors.add(certificate).map_err(|_| CertificateError::Invalid { path })?;
         }
-        Ok(configure(roots))
+        Ok(configure(anchors))
     }
 
-    fn common(&self) -> Result<&(RootCertStore, Arc<ClientConfig>), CertificateError> {
+    fn common(&self) -> Result<&(Anchors, Arc<ClientConfig>), CertificateError> {
         if let Some(common) = self.common.get() {
             return Ok(common);
         }
-        let roots = self.system_roots()?;
-        let config = configure(roots.clone());
-        Ok(self.common.get_or_init(|| (roots, config)))
+        let anchors = self.system_anchors()?;
+        let config = configure(anchors.clone());
+        Ok(self.common.get_or_init(|| (anchors, config)))
     }
 
-    fn system_roots(&self) -> Result<RootCertStore, CertificateError> {
-        let mut roots = RootCertStore::empty();
+    fn system_anchors(&self) -> Result<Anchors, CertificateError> {
+        let mut anchors = Anchors::none();
         if let Some(file) = &self.sources.file {
             for certificate in read_pem(file)? {
-                roots.add(certificate).map_err(|_| CertificateError::Invalid { path: file.clone() })?;
+                anchors.add(certificate).map_err(|_| CertificateError::Invalid { path: file.clone() })?;
             }
         }
+        let mut found = Vec::new();
         for directory in &self.sources.directories {
-            // A directory of a system has stray and odd files; those that are certificates count.
-            roots.add_parsable_certificates(rustls_native_certs::load_certs_from_paths(None, Some(directory)).certs);
+            found.extend(rustls_native_certs::load_certs_from_paths(None, Some(directory)).certs);
         }
         if self.sources.file.is_none() && self.sources.directories.is_empty() {
             // None at all is not an error here: a registry on loopback or with a private authority needs none.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            found.extend(rustls_native_certs::load_native_certs().certs);
         }
-        Ok(roots)
+        for certificate in found {
+            // A directory of a system has stray and odd files; those that are certificates count.
+            let _ = anchors.add(certificate);
+        }
+        Ok(anchors)
     }
 
     fn extra_for(&self, url: &Url) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, CertificateError> {
@@ -119,13 +125,17 @@ impl Trust {
     }
 }
 
-fn configure(roots: RootCertStore) -> Arc<ClientConfig> {
+fn configure(anchors: Anchors) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("ring offers the cipher suites of TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .expect("ring offers the cipher suites of TLS 1.2 and 1.3");
+    let builder = match anchors.verifier(&provider) {
+        Some(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        // Then no server is trusted.
+        None => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
 }

@@ -76,6 +76,11 @@ impl TransportError {
         }
     }
 
+    /// Whether there was a connection: then what failed is the talk.
+    pub(crate) fn is_connected(&self) -> bool {
+        !matches!(self, Self::Dial { .. })
+    }
+
     pub(crate) fn may_be_plain_http(&self) -> bool {
         matches!(self, Self::Dial { source, .. } if source.may_be_plain_http())
     }

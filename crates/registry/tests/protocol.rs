@@ -190,13 +190,12 @@ async fn basic_is_sent_only_when_it_is_asked_for_and_refused_credentials_are_an_
     assert_eq!(server.asked().len(), 3);
 
     let wrong = Credentials::Basic { user: "me".into(), password: Secret::new("wrong") };
-    for credentials in [wrong, Credentials::Anonymous] {
+    for (credentials, refused) in
+        [(wrong, "the user name or password"), (Credentials::Anonymous, "access to manifest 1 of team/app")]
+    {
         let error = repository(&server, credentials).manifest(&tag()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Denied);
-        let want = format!(
-            "registry localhost:{} refuses access to manifest 1 of team/app: who are you? (UNAUTHORIZED)",
-            server.port()
-        );
+        let want = format!("registry localhost:{} refuses {refused}: who are you? (UNAUTHORIZED)", server.port());
         assert_eq!(chain(&error), want);
     }
 }
@@ -221,7 +220,10 @@ async fn a_token_server_that_redirects_or_refuses_gets_no_second_chance() {
     let target = format!("http://127.0.0.1:{}/", elsewhere.port());
     let redirecting = Server::start(move |_| Reply::status(307).with("Location", target.clone()));
     let refusing = Server::start(|_| Reply { body: br#"{"details":"no such user"}"#.to_vec(), ..Reply::status(401) });
-    for (tokens, want) in [(redirecting, "answers 307: it gives no reason"), (refusing, "answers 401: no such user")] {
+    for (tokens, want) in [
+        (redirecting, "answers 307: it gives no reason"),
+        (refusing, "refuses the user name or password: no such user"),
+    ] {
         let server = with_token_server(&tokens);
         let error = repository(&server, basic()).manifest(&tag()).await.unwrap_err();
         assert!(chain(&error).ends_with(want), "{}", chain(&error));
@@ -338,6 +340,9 @@ async fn a_blob_that_always_breaks_off_is_an_error_after_some_tries() {
     });
     let error = read_all(&anonymous(&server), &digest(b"x"), 100).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
+    // It was reached.
+    let start = format!("registry localhost:{} does not answer to the end: GET http", server.port());
+    assert!(chain(&error).starts_with(&start), "{}", chain(&error));
     assert_eq!(server.asked().len(), 1 + 4);
 
     // The same by a proxy in between that ends the body properly.

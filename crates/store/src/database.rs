@@ -5,6 +5,8 @@
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,6 +55,7 @@ impl Database {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let failed = |source| StoreError::Database { action: "set up the connection", path: path.to_owned(), source };
+        make_private(path)?;
         let mut connection = connect(path, flags)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         if version > VERSION {
@@ -176,6 +179,14 @@ fn in_transaction<T>(
     let value = body(&transaction)?;
     transaction.commit()?;
     Ok(value)
+}
+
+/// Makes the file if there is none: SQLite would let everybody read it, and gives its other files the mode of this one. The records in it hold
+/// containers' environments, and the directory may be one that somebody else made.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map(drop).map_err(|error| StoreError::io("create the database", path, error))
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {

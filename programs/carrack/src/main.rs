@@ -8,9 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use carrack_engine::Engine;
+use carrack_sys::rustix::fs::Mode;
+use carrack_sys::rustix::process::umask;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    // What a container sees of its files and volumes must not hang on who called, so the caller's umask does not count; what only root may
+    // see has a mode that says so where it is made. It holds for the whole process, so it comes before any thread.
+    umask(Mode::WGRP | Mode::WOTH);
     carrack_cli::main(serve)
 }
 

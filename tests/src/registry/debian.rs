@@ -42,6 +42,12 @@ impl DebianRegistry {
         Self::start(node, &auth, Some(certificate))
     }
 
+    /// HTTPS for everybody, with a certificate that signs itself.
+    pub fn with_self_signed(node: &Node) -> Self {
+        let directory = node.place().directory("registry-self-signed");
+        Self::start(node, "", Some(Certificate::self_signed(&directory)))
+    }
+
     /// Plain HTTP, and tokens of `server` for everything.
     pub fn with_tokens(node: &Node, server: &TokenServer) -> Self {
         let auth = format!(
