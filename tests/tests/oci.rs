@@ -144,6 +144,36 @@ fn root_oci_exec_enters_the_same_container() {
 }
 
 #[test]
+fn root_oci_an_exec_has_the_session_keyring_of_the_container() {
+    with_runtimes("oci-keyring", &["sleep", "1000"], |runtime| {
+        let maps = Value::from(vec![serde_json::json!({ "containerID": 0, "hostID": 100_000, "size": 1000 })]);
+        let namespaces = runtime.bundle.config["linux"]["namespaces"].clone();
+        for (id, user) in [("keys", false), ("mapped-keys", true)] {
+            // Keyrings are known by name on the whole host.
+            let id = format!("{id}-{}-{}", runtime.name, std::process::id());
+            runtime.bundle.change(|config| {
+                // /proc/keys is masked otherwise.
+                config["linux"]["maskedPaths"] = Value::Null;
+                if user {
+                    let mut namespaces = namespaces.as_array().expect("a bundle has namespaces").clone();
+                    namespaces.push(serde_json::json!({ "type": "user" }));
+                    config["linux"]["namespaces"] = namespaces.into();
+                    config["linux"]["uidMappings"] = maps.clone();
+                    config["linux"]["gidMappings"] = maps.clone();
+                }
+            });
+            runtime.with_bundle("run", &["--detach"], &id).ok();
+            let listed = runtime.run(&["exec", &id, "cat", "/proc/keys"]).ok();
+            let mine: Vec<&str> = listed.lines().filter(|line| line.contains(&format!("_ses.{id}:"))).collect();
+            // In a user namespace runc lets all others search the keyring, but not its user, so that each exec gets another one.
+            let wanted = if user && runtime.name == "runc" { 2 } else { 1 };
+            assert_eq!(mine.len(), wanted, "{}: {listed}", runtime.name);
+            runtime.run(&["delete", "--force", &id]).ok();
+        }
+    });
+}
+
+#[test]
 fn root_oci_errors_are_told_on_stderr_and_in_the_log() {
     with_runtimes("oci-errors", &["no-such-program"], |runtime| {
         let log = runtime.node.place().join(format!("log-{}", runtime.name));

@@ -7,11 +7,25 @@ fn check(code: libc::c_long) -> io::Result<()> {
     if code == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Gives this process a session keyring of its own with this name (keyctl(2)).
-pub fn join_new_session_keyring(name: &CStr) -> io::Result<()> {
+/// A keyring's serial number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keyring(libc::c_int);
+
+/// Makes the keyring with this name the session keyring of this process: one that it may search, else a new one (keyctl(2)).
+pub fn join_session_keyring(name: &CStr) -> io::Result<Keyring> {
     const JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: keyctl(2) reads a null-terminated string, which lives for the call.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })
+    let serial = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
+    check(serial)?;
+    // A serial number is a positive int.
+    Ok(Keyring(serial as libc::c_int))
+}
+
+/// Sets who may do what with a keyring (keyctl(2), keyrings(7)): a byte each for the possessor, its user, its group and all others.
+pub fn set_keyring_permissions(keyring: Keyring, permissions: u32) -> io::Result<()> {
+    const SETPERM: libc::c_int = 5;
+    // SAFETY: keyctl(2) takes integers for this command.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, keyring.0, permissions) })
 }
 
 /// Sets the I/O priority of this process: class 1 real time, 2 best effort, 3 idle, and a level from 0 to 7 (ioprio_set(2)).

@@ -12,7 +12,7 @@ use carrack_tests::wait::{wait_for, wait_until};
 
 use crate::accepted;
 use crate::compare::{Accepted, Notes, assert_alike};
-use crate::probe::{self, INSIDE};
+use crate::probe::{self, INSIDE, REFUSED};
 use crate::{Runtime, has, has_all_capabilities, runtimes};
 
 /// Debian's client: another one may stand before it on the search path.
@@ -173,6 +173,7 @@ type Scenario = fn(&Docker, &mut Notes);
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("plain", plain),
     ("flags", flags),
+    ("refused", refused),
     ("ends", ends),
     ("terminal", terminal),
     ("exec", exec),
@@ -237,6 +238,21 @@ fn flags(docker: &Docker, notes: &mut Notes) {
         let mut all = vec!["--rm"];
         all.extend(*flags);
         notes.inside(name, &docker.container(&all, &["sh", "-c", INSIDE]));
+    }
+}
+
+/// What the container may not do, by capabilities, seccomp, device rules and masks.
+fn refused(docker: &Docker, notes: &mut Notes) {
+    let cases: &[(&str, &[&str])] = &[
+        ("plain", &[]),
+        ("no-seccomp", &["--security-opt", "seccomp=unconfined"]),
+        ("capabilities", &["--cap-add", "SYS_ADMIN", "--cap-add", "MKNOD", "--cap-drop", "CHOWN"]),
+        ("user", &["--user", "web"]),
+    ];
+    for (name, flags) in cases {
+        let mut all = vec!["--rm"];
+        all.extend(*flags);
+        notes.ran(name, &docker.container(&all, &["sh", "-c", REFUSED]));
     }
 }
 

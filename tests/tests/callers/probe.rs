@@ -22,7 +22,23 @@ show root stat -c '%n %A %u:%g' / /proc /sys /etc /etc/hosts /etc/hostname /tmp
 show proc sh -c 'for f in acpi asound kcore keys latency_stats timer_list timer_stats sched_debug scsi sysrq-trigger interrupts; do stat -c "%n %A" /proc/$f; done'
 show writes sh -c 'for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/kernel/uevent_helper /sys/fs/cgroup/x /proc/sys/net/ipv4/ip_forward; do (: >>$f) 2>&1; done'
 show namespaces sh -c 'for n in cgroup ipc mnt net pid user uts time; do [ $(readlink /proc/$PPID/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo $n as the first process; done'
+show nice busybox nice
+show scheduler busybox chrt -p $$
+show terminals sh -c 'ls -l /dev/pts /dev/console | busybox awk "{ print \$1, \$3, \$4, \$5, \$NF }"'
 show sysctl cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax
+"#;
+
+/// A script for the container's shell: what a program is not allowed, and in which words it hears of it.
+pub const REFUSED: &str = r#"
+cd /tmp
+try() { "$@" >/dev/null 2>/tmp/said; echo "$*: $? $(tail -n 1 /tmp/said)"; }
+try busybox unshare -U true; try busybox unshare -m true; try busybox unshare -n true
+try mount -t tmpfs x /tmp; try mount -o remount,rw /sys; try umount /proc
+try mknod /tmp/null c 1 3; try cat /tmp/null; try mknod /tmp/disk b 7 0; try head -c 0 /tmp/disk
+try busybox chroot / true; try busybox pivot_root / /tmp; try hostname another; try busybox dmesg -s 1
+try busybox nice -n -5 true; try busybox renice -n 1 1; try busybox chrt -f 1 true; try busybox ionice -c 1 true
+try busybox swapoff -a; try ip link set lo down; try chown 1:1 /tmp/said; try busybox insmod /none; try busybox losetup -f
+rm -f null disk said
 "#;
 
 /// A script that prints what the cgroups of process `$1` say, in every hierarchy.

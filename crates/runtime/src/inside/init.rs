@@ -28,7 +28,7 @@ use carrack_sys::rustix::io::Errno;
 use carrack_sys::rustix::process::{setsid, umask};
 use carrack_sys::rustix::system::{setdomainname, sethostname};
 use carrack_sys::rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use carrack_sys::task;
+use carrack_sys::task::{self, Keyring};
 
 use crate::channel::{self, FromInside, Inside};
 use crate::describe::describe;
@@ -188,16 +188,27 @@ fn enter_namespaces(
     umask(Mode::empty());
     setsid().doing(|| "create a session")?;
     match order.keyring {
-        Some(name) => join_keyring(name),
+        Some(name) => make_keyring(name),
         None => Ok(()),
     }
 }
 
-/// A session keyring of its own; a kernel without keyrings has nothing to separate.
-pub fn join_keyring(name: &std::ffi::CStr) -> Result<(), StepError> {
-    match task::join_new_session_keyring(name) {
-        Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => Ok(()),
-        other => other.doing(|| "create a session keyring"),
+/// What the kernel gives a new session keyring: all to who possesses it; its user may see, read and link it.
+const NEW_KEYRING: u32 = 0x3f13_0000;
+const USER_SEARCHES: u32 = 0x0008_0000;
+
+/// A session keyring of the container's own, which a later exec finds by its name: its user must be allowed to search it.
+fn make_keyring(name: &std::ffi::CStr) -> Result<(), StepError> {
+    let Some(keyring) = join_keyring(name)? else { return Ok(()) };
+    task::set_keyring_permissions(keyring, NEW_KEYRING | USER_SEARCHES)
+        .doing(|| "open the session keyring to later execs")
+}
+
+/// The session keyring with this name; a kernel without keyrings has nothing to separate.
+pub fn join_keyring(name: &std::ffi::CStr) -> Result<Option<Keyring>, StepError> {
+    match task::join_session_keyring(name) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOSYS.raw_os_error()) => Ok(None),
+        other => other.map(Some).doing(|| "join a session keyring"),
     }
 }
 
