@@ -469,12 +469,19 @@ fn root_a_killed_pull_leaves_nothing_in_the_way() {
 #[test]
 fn root_callers_of_one_image_share_one_pull() {
     let (node, registry, reference) = with_busybox("shared-pull");
-    let blob = image::busybox().layers[0].clone();
+    let image = image::busybox();
     let pulls: Vec<_> = (0..5).map(|_| node.start(&["pull", &reference])).collect();
     for pull in pulls {
         pull.finish(DEADLINE).ok();
     }
-    assert_eq!(registry.blob_requests(&blob), 1, "{:#?}", registry.requests());
+    let requests = registry.requests();
+    let count = |method: &str, part: &str| {
+        requests.iter().filter(|request| request.starts_with(method) && request.contains(part)).count()
+    };
+    assert_eq!(registry.blob_requests(&image.layers[0]), 1, "{requests:#?}");
+    assert_eq!(registry.blob_requests(&image.config), 1, "{requests:#?}");
+    // Each asks by itself what the name means now.
+    assert_eq!((count("GET", "/manifests/"), count("HEAD", "/manifests/")), (1, 5), "{requests:#?}");
     node.finish();
 }
 

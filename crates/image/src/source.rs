@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use carrack_registry::{LONGEST_MANIFEST, ManifestReference, Repository};
+use carrack_registry::{LONGEST_MANIFEST, ManifestReference, RawManifest, Repository};
+use carrack_store::Expected;
 use carrack_words::{Digest, ImageRef};
 
 use crate::config::LONGEST_CONFIG;
@@ -27,6 +28,12 @@ pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl From<RawManifest> for Fetched {
+    fn from(raw: RawManifest) -> Self {
+        Self { digest: raw.digest, announced: raw.media_type, bytes: raw.bytes }
+    }
+}
+
 impl Source {
     /// The document that a name leads to. If the store has it, only its digest is asked for.
     pub(crate) async fn top(&self, work: &Work, image: &ImageRef, wanted: &Platform) -> Result<Fetched, FetchError> {
@@ -37,15 +44,12 @@ impl Source {
                     ManifestReference::Digest(digest) => Some(*digest),
                     ManifestReference::Tag(_) => repository.manifest_digest(&reference).await?,
                 };
-                if let Some(digest) = digest
-                    && let Some(stored) = work.stored(digest, LONGEST_MANIFEST).await?
-                {
-                    return Ok(Fetched { digest, announced: None, bytes: stored });
+                match digest {
+                    // By digest, if it is known: a tag could have moved on meanwhile, and be told about as the old one.
+                    Some(digest) => self.document(work, digest).await,
+                    // Then the answer is this caller's alone: what somebody else was told of the tag before, or as another user, may differ.
+                    None => Ok(Fetched::from(repository.manifest(&reference).await?)),
                 }
-                // By digest, if it is known: a tag could have moved on meanwhile, and be told about as the old one.
-                let reference = digest.map_or(reference, ManifestReference::Digest);
-                let raw = repository.manifest(&reference).await?;
-                Ok(Fetched { digest: raw.digest, announced: raw.media_type, bytes: raw.bytes })
             }
             Self::Layout(layout) => {
                 let (layout, image, wanted) = (layout.clone(), image.clone(), wanted.clone());
@@ -57,15 +61,15 @@ impl Source {
 
     /// The manifest or index of this digest.
     pub(crate) async fn document(&self, work: &Work, digest: Digest) -> Result<Fetched, FetchError> {
-        if let Some(bytes) = work.stored(digest, LONGEST_MANIFEST).await? {
-            return Ok(Fetched { digest, announced: None, bytes });
-        }
         match self {
             Self::Registry(repository) => {
-                let raw = repository.manifest(&ManifestReference::Digest(digest)).await?;
-                Ok(Fetched { digest: raw.digest, announced: raw.media_type, bytes: raw.bytes })
+                let fetch = async { Ok(repository.manifest(&ManifestReference::Digest(digest)).await?.into()) };
+                once(work, digest, LONGEST_MANIFEST, fetch).await
             }
             Self::Layout(layout) => {
+                if let Some(bytes) = work.stored(digest, LONGEST_MANIFEST).await? {
+                    return Ok(Fetched { digest, announced: None, bytes });
+                }
                 let layout = layout.clone();
                 let bytes = work.blocking(move |_, _| Ok(layout.read(&digest, LONGEST_MANIFEST)?)).await?;
                 Ok(Fetched { digest, announced: None, bytes })
@@ -75,14 +79,18 @@ impl Source {
 
     /// The configuration's bytes.
     pub(crate) async fn config(&self, work: &Work, blob: BlobInfo) -> Result<Vec<u8>, FetchError> {
-        if let Some(bytes) = work.stored(blob.digest, LONGEST_CONFIG).await? {
-            return Ok(bytes);
-        }
         match self {
             Self::Registry(repository) => {
-                Ok(repository.blob_bytes(&blob.digest, blob.size_bytes, LONGEST_CONFIG).await?)
+                let fetch = async {
+                    let bytes = repository.blob_bytes(&blob.digest, blob.size_bytes, LONGEST_CONFIG).await?;
+                    Ok(Fetched { digest: blob.digest, announced: None, bytes })
+                };
+                Ok(once(work, blob.digest, LONGEST_CONFIG, fetch).await?.bytes)
             }
             Self::Layout(layout) => {
+                if let Some(bytes) = work.stored(blob.digest, LONGEST_CONFIG).await? {
+                    return Ok(bytes);
+                }
                 let layout = layout.clone();
                 work.blocking(move |_, _| {
                     layout.open_blob(&blob.digest, blob.size_bytes)?;
@@ -92,4 +100,32 @@ impl Source {
             }
         }
     }
+}
+
+/// What the store has of `digest`, or else what `fetch` brings, which is in the store before this returns. So of several pulls of one image
+/// at a time, also of other processes, one fetches and the others find it.
+///
+/// They share bytes by their digest and nothing else: which digest a tag has, each asks by itself, for the answer depends on who asks and when.
+async fn once(
+    work: &Work,
+    digest: Digest,
+    limit_bytes: usize,
+    fetch: impl Future<Output = Result<Fetched, FetchError>>,
+) -> Result<Fetched, FetchError> {
+    let stored = |bytes| Fetched { digest, announced: None, bytes };
+    if let Some(bytes) = work.stored(digest, limit_bytes).await? {
+        return Ok(stored(bytes));
+    }
+    let _only_one = work.exclusively(digest).await?;
+    if let Some(bytes) = work.stored(digest, limit_bytes).await? {
+        return Ok(stored(bytes));
+    }
+    let fetched = fetch.await?;
+    let bytes = fetched.bytes.clone();
+    work.blocking(move |store, lease| {
+        let want = Expected { digest, size_bytes: Some(bytes.len() as u64) };
+        Ok(store.blobs().put(lease, &bytes, &want)?)
+    })
+    .await?;
+    Ok(fetched)
 }
