@@ -99,6 +99,12 @@ pub enum ProcessPlanError {
         /// As given, shortened.
         entry: String,
     },
+    /// What the kernel takes for "as it is", so that the program would stay root.
+    #[error("process.user.{field} {NOBODY_AT_ALL} is no id")]
+    NoId {
+        /// Which field.
+        field: &'static str,
+    },
     /// The working directory is not absolute.
     #[error("Cwd must be an absolute path")]
     RelativeCwd,
@@ -121,6 +127,8 @@ pub enum ProcessPlanError {
     },
 }
 
+/// The id -1 (setresuid(2)).
+const NOBODY_AT_ALL: u32 = u32::MAX;
 /// What runs if nobody says.
 const DEFAULT_UMASK: u32 = 0o022;
 /// Where programs are looked for if the environment has no `PATH`; what Go's runtimes use.
@@ -134,6 +142,13 @@ impl ProcessPlan {
         }
         if !process.cwd.starts_with('/') {
             return Err(ProcessPlanError::RelativeCwd);
+        }
+        let user = &process.user;
+        for (field, ids) in [("uid", &[user.uid][..]), ("gid", &[user.gid]), ("additionalGids", &user.additional_gids)]
+        {
+            if ids.contains(&NOBODY_AT_ALL) {
+                return Err(ProcessPlanError::NoId { field });
+            }
         }
         if process.selinux_label.contains('\0') {
             return Err(ProcessPlanError::ZeroByte { field: "selinuxLabel" });
@@ -328,12 +343,15 @@ mod tests {
     #[test]
     fn wrong_processes_are_refused() {
         type Change = fn(&mut Process);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 16] = [
             (|p| p.args.clear(), "process.args must not be empty"),
             (|p| p.args.push("a\0b".into()), "process.args contains a zero byte"),
             (|p| p.env.push("noequals".into()), "invalid environment variable \"noequals\": it must be NAME=value"),
             (|p| p.cwd = "here".into(), "Cwd must be an absolute path"),
             (|p| p.oom_score_adj = Some(1001), "invalid process.oomScoreAdj: \"1001\""),
+            (|p| p.user.uid = u32::MAX, "process.user.uid 4294967295 is no id"),
+            (|p| p.user.gid = u32::MAX, "process.user.gid 4294967295 is no id"),
+            (|p| p.user.additional_gids = vec![1, u32::MAX], "process.user.additionalGids 4294967295 is no id"),
             (|p| p.selinux_label = "a\0b".into(), "process.selinuxLabel contains a zero byte"),
             (
                 |p| p.scheduler = Some(Scheduler { policy: "SCHED_X".into(), ..Scheduler::default() }),

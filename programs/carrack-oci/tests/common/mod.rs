@@ -160,7 +160,11 @@ impl Bundle {
     /// Runs it to its end.
     pub fn oci(&self, arguments: &[&str]) -> Said {
         let (out, err) = (self.directory.join("out"), self.directory.join("err"));
-        let file = |path: &Path| fs::File::create(path).unwrap();
+        // New ones each time: a container that goes on writes to those that it was started with.
+        let file = |path: &Path| {
+            let _ = fs::remove_file(path);
+            fs::File::create(path).unwrap()
+        };
         let status = self.command(arguments).stdout(file(&out)).stderr(file(&err)).status().unwrap();
         let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Said { code: status.code().unwrap_or(-1), out: read(&out), err: read(&err) }
@@ -175,7 +179,8 @@ impl Bundle {
 
     /// The state of a container.
     pub fn state(&self, id: &str) -> Value {
-        serde_json::from_str(&self.oci(&["state", id]).out).unwrap()
+        let said = self.oci(&["state", id]);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
     }
 
     /// Lets the root of a user namespace enter and use the root file system, and gives the namespace its ids.
