@@ -76,4 +76,9 @@ pub const RACES: &[Accepted] = &[
         runc: "Max open files            20000                20000                files     ",
         ours: "Max open files            1024                 20000                files     ",
     },
+    // Docker's client, when a container cannot be started: it may or may not have begun to wait for its end.
+    Accepted { at: "*/error", runc: DOCKER_WAITS, ours: "" },
+    Accepted { at: "*/error", runc: "", ours: DOCKER_WAITS },
 ];
+
+const DOCKER_WAITS: &str = "*error waiting for container: context canceled*";
