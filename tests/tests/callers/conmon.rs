@@ -87,22 +87,24 @@ fn root_conmon_cannot_tell_the_runtimes_apart() {
     if !has("conmon", &["conmon", "runc"]) {
         return;
     }
-    let node = Node::new("callers-conmon");
-    run(node.inside("mkdir").arg("/run/conmon")).ok();
-    let [runc, ours] = runtimes().map(|runtime| {
-        let mut notes = Notes::new(&runtime.path);
-        let place = node.place().directory(runtime.name);
-        let conmon = Conmon { node: &node, runtime, place };
-        for (name, scenario) in SCENARIOS {
-            notes.begin(name);
-            scenario(&conmon, &mut notes);
-        }
-        notes.begin("left");
-        notes.note("state", run(node.inside("ls").arg(conmon.state())).stdout);
+    assert_alike("conmon", ACCEPTED, || {
+        let node = Node::new("callers-conmon");
+        run(node.inside("mkdir").arg("/run/conmon")).ok();
+        let notes = runtimes().map(|runtime| {
+            let mut notes = Notes::new(&runtime.path);
+            let place = node.place().directory(runtime.name);
+            let conmon = Conmon { node: &node, runtime, place };
+            for (name, scenario) in SCENARIOS {
+                notes.begin(name);
+                scenario(&conmon, &mut notes);
+            }
+            notes.begin("left");
+            notes.note("state", run(node.inside("ls").arg(conmon.state())).stdout);
+            notes
+        });
+        node.finish();
         notes
     });
-    node.finish();
-    assert_alike("conmon", &runc, &ours, ACCEPTED);
 }
 
 type Scenario = fn(&Conmon<'_>, &mut Notes);
