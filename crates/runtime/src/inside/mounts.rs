@@ -95,7 +95,8 @@ fn mounting_failed(step: &MountStep, source: &str) -> String {
 fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepError> {
     let MountKind::Bind { source, .. } = &step.what else { return Ok(()) };
     let failed = || mounting_failed(step, &source.display().to_string());
-    let is_directory = file_type(&fstat(tree).doing(failed)?) == FileType::Directory;
+    let stat = fstat(tree).doing(failed)?;
+    let is_directory = file_type(&stat) == FileType::Directory;
     let is_proc = |handle: &OwnedFd| Ok::<_, StepError>(fstatfs(handle).doing(failed)?.f_type as i64 == PROC_MAGIC);
     let refused = |why: &str| {
         StepError::refused(
@@ -105,7 +106,7 @@ fn apply_bind(root: &Root, step: &MountStep, tree: &OwnedFd) -> Result<(), StepE
     };
     let place = ProcPlace::of(&step.destination);
     // The host's procfs in place of the container's own forges nothing.
-    let is_procfs = is_proc(tree)? && fstat(tree).doing(failed)?.st_ino == PROC_ROOT_INODE;
+    let is_procfs = stat.st_ino == PROC_ROOT_INODE && is_proc(tree)?;
     match place {
         ProcPlace::Top if !is_procfs => return Err(refused("not of type proc")),
         ProcPlace::Below => return Err(refused("inside /proc")),
