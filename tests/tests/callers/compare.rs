@@ -53,6 +53,19 @@ impl Notes {
     }
 }
 
+/// Something that is done with a caller `C`, and written down.
+pub type Scenario<C> = fn(&C, &mut Notes);
+
+/// What the scenarios of a caller see, one after the other.
+pub fn look<C>(caller: &C, runtime: &Path, scenarios: &[(&'static str, Scenario<C>)]) -> Notes {
+    let mut notes = Notes::new(runtime);
+    for (name, scenario) in scenarios {
+        notes.begin(name);
+        scenario(caller, &mut notes);
+    }
+    notes
+}
+
 /// A difference that is meant. Patterns take any text for each `*`.
 #[derive(Debug)]
 pub struct Accepted {

@@ -11,7 +11,7 @@ use carrack_tests::node::Node;
 use carrack_tests::wait::wait_until;
 use serde_json::json;
 
-use crate::compare::{Accepted, Notes, assert_alike};
+use crate::compare::{Accepted, Notes, assert_alike, look};
 use crate::{Runtime, has, runtimes};
 
 /// On standard error runc says the line that it would log; carrack-oci says the message.
@@ -91,13 +91,9 @@ fn root_conmon_cannot_tell_the_runtimes_apart() {
         let node = Node::new("callers-conmon");
         run(node.inside("mkdir").arg("/run/conmon")).ok();
         let notes = runtimes().map(|runtime| {
-            let mut notes = Notes::new(&runtime.path);
             let place = node.place().directory(runtime.name);
             let conmon = Conmon { node: &node, runtime, place };
-            for (name, scenario) in SCENARIOS {
-                notes.begin(name);
-                scenario(&conmon, &mut notes);
-            }
+            let mut notes = look(&conmon, &conmon.runtime.path, SCENARIOS);
             notes.begin("left");
             notes.note("state", run(node.inside("ls").arg(conmon.state())).stdout);
             notes

@@ -10,7 +10,7 @@ use carrack_tests::pty::Terminal;
 use carrack_tests::wait::wait_until;
 
 use crate::accepted;
-use crate::compare::{Accepted, Notes, assert_alike};
+use crate::compare::{Accepted, Notes, assert_alike, look};
 use crate::probe::{self, INSIDE};
 use crate::{Runtime, has, has_all_capabilities, runtimes};
 
@@ -125,12 +125,7 @@ fn root_containerd_cannot_tell_the_runtimes_apart() {
         let mut containerd = Containerd::start();
         let notes = runtimes().map(|runtime| {
             containerd.runtime = runtime;
-            let mut notes = Notes::new(&containerd.runtime.path);
-            for (name, scenario) in SCENARIOS {
-                notes.begin(name);
-                scenario(&containerd, &mut notes);
-            }
-            notes
+            look(&containerd, &containerd.runtime.path, SCENARIOS)
         });
         drop(containerd);
         notes

@@ -11,7 +11,7 @@ use carrack_tests::pty::Terminal;
 use carrack_tests::wait::{wait_for, wait_until};
 
 use crate::accepted;
-use crate::compare::{Accepted, Notes, assert_alike};
+use crate::compare::{Accepted, Notes, assert_alike, look};
 use crate::probe::{self, INSIDE, REFUSED};
 use crate::{Runtime, has, has_all_capabilities, runtimes};
 
@@ -158,12 +158,7 @@ fn root_docker_cannot_tell_the_runtimes_apart() {
         let mut docker = Docker::start();
         let notes = runtimes().map(|runtime| {
             docker.runtime = runtime;
-            let mut notes = Notes::new(&docker.runtime.path);
-            for (name, scenario) in SCENARIOS {
-                notes.begin(name);
-                scenario(&docker, &mut notes);
-            }
-            notes
+            look(&docker, &docker.runtime.path, SCENARIOS)
         });
         drop(docker);
         notes

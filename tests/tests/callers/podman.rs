@@ -10,7 +10,7 @@ use carrack_tests::pty::Terminal;
 use carrack_tests::wait::wait_until;
 
 use crate::accepted;
-use crate::compare::{Accepted, Notes, assert_alike};
+use crate::compare::{Accepted, Notes, assert_alike, look};
 use crate::probe::{self, INSIDE, REFUSED};
 use crate::{Runtime, has, has_all_capabilities, runtimes};
 
@@ -152,12 +152,7 @@ fn root_podman_cannot_tell_the_runtimes_apart() {
         let mut podman = Podman::new();
         runtimes().map(|runtime| {
             podman.runtime = runtime;
-            let mut notes = Notes::new(&podman.runtime.path);
-            for (name, scenario) in SCENARIOS {
-                notes.begin(name);
-                scenario(&podman, &mut notes);
-            }
-            notes
+            look(&podman, &podman.runtime.path, SCENARIOS)
         })
     });
 }
